@@ -1,0 +1,5 @@
+//! Configuration: files as written ([`fragments`]), merged and defaulted ([`inputs`]), checked ([`settings`]). Only
+//! settings reach the program.
+
+pub mod paths;
+pub mod settings;

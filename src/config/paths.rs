@@ -1,0 +1,111 @@
+//! Where everything lies: `/etc`, `/var/lib` and `/run`, or one folder with `--dir`.
+
+use crate::protocol::types::PersonaId;
+use std::path::{Path, PathBuf};
+
+/// The folders and files of one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    config: PathBuf,
+    state: PathBuf,
+    run: PathBuf,
+    dir: Option<PathBuf>,
+}
+
+impl Paths {
+    /// The node's own places.
+    pub fn system() -> Self {
+        Self {
+            config: "/etc/zeta-bft".into(),
+            state: "/var/lib/zeta-bft".into(),
+            run: "/run/zeta-bft".into(),
+            dir: None,
+        }
+    }
+
+    /// Everything below one folder.
+    pub fn below(dir: &Path) -> Self {
+        Self { config: dir.join("etc"), state: dir.join("state"), run: dir.join("run"), dir: Some(dir.to_owned()) }
+    }
+
+    /// The folder given with `--dir`, if one was.
+    pub fn dir(&self) -> Option<&Path> {
+        self.dir.as_deref()
+    }
+    /// `node.toml`, `roster`, `conf.d/`.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+    /// Journal and what agents keep.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+    /// Sockets.
+    pub fn run(&self) -> &Path {
+        &self.run
+    }
+    /// The main configuration file.
+    pub fn node_toml(&self) -> PathBuf {
+        self.config.join("node.toml")
+    }
+    /// Further configuration, in order of name.
+    pub fn conf_d(&self) -> PathBuf {
+        self.config.join("conf.d")
+    }
+    /// The signed roster: one encoded envelope.
+    pub fn roster(&self) -> PathBuf {
+        self.config.join("roster")
+    }
+    /// Key files: PKCS#8 PEM, mode 0600.
+    pub fn keys(&self) -> PathBuf {
+        self.config.join("keys")
+    }
+    /// The warden's key.
+    pub fn warden_key(&self) -> PathBuf {
+        self.keys().join("warden.pem")
+    }
+    /// The operator's key: belongs offline once the roster is signed.
+    pub fn operator_key(&self) -> PathBuf {
+        self.keys().join("operator.pem")
+    }
+    /// A persona's key.
+    pub fn persona_key(&self, persona: &PersonaId) -> PathBuf {
+        self.keys().join(format!("{persona}.pem"))
+    }
+    /// The warden's journal.
+    pub fn journal(&self) -> PathBuf {
+        self.state.join("warden.journal")
+    }
+    /// The highest receipt that an agent has seen.
+    pub fn last_receipt(&self, persona: &PersonaId) -> PathBuf {
+        self.state.join(format!("{persona}.receipt"))
+    }
+    /// The warden's socket for agents and wrappers: `WardenService`.
+    pub fn warden_socket(&self) -> PathBuf {
+        self.run.join("warden.sock")
+    }
+    /// The warden's socket for anybody who may look: `InspectService`.
+    pub fn inspect_socket(&self) -> PathBuf {
+        self.run.join("inspect.sock")
+    }
+    /// The warden's socket for root: `OperatorService`.
+    pub fn operator_socket(&self) -> PathBuf {
+        self.run.join("operator.sock")
+    }
+    /// An agent's socket: `PeerService`, `InspectService`.
+    pub fn agent_socket(&self, persona: &PersonaId) -> PathBuf {
+        self.run.join(format!("agent-{persona}.sock"))
+    }
+    /// A wrapper's socket: `WrapperService`.
+    pub fn wrapper_socket(&self, persona: &PersonaId) -> PathBuf {
+        self.run.join(format!("wrap-{persona}.sock"))
+    }
+    /// Where `up` plays PID 1.
+    pub fn pid1_socket(&self) -> PathBuf {
+        self.run.join("pid1.sock")
+    }
+    /// Where a daemon writes the address that its scrape port got (`warden`, `agent-otto`, `wrap-otto`).
+    pub fn metrics_address(&self, daemon: &str) -> PathBuf {
+        self.run.join(format!("{daemon}.metrics"))
+    }
+}

@@ -1,0 +1,75 @@
+//! The checked configuration: the only form that the program sees.
+
+use super::paths::Paths;
+use crate::protocol::evidence::Reason;
+use crate::protocol::policy::Policy;
+use crate::protocol::types::{ClusterId, NodeId, PersonaId, VendorId};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Everything that is configured.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where things lie.
+    pub paths: Paths,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The node.
+    pub node: NodeId,
+    /// Vendors that may be Byzantine, for a roster that is still to be signed.
+    pub f: u32,
+    /// Vendors that must agree, for a roster that is still to be signed.
+    pub q: u32,
+    /// The personas, by name.
+    pub personas: BTreeMap<PersonaId, PersonaSettings>,
+    /// Subjects, ladders, budgets, deadlines.
+    pub policy: Arc<Policy>,
+    /// How a human is called, beside log and metric.
+    pub page: Option<CommandSettings>,
+    /// Scrape address of the warden; port 0 takes a free one.
+    pub warden_metrics: SocketAddr,
+    /// Whether personas run as separate users; false under `up`.
+    pub isolation: bool,
+}
+
+/// A command with its time limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandSettings {
+    /// Program and arguments; no shell.
+    pub argv: Vec<String>,
+    /// Longest run.
+    pub limit: Duration,
+}
+
+/// One persona.
+#[derive(Clone, Debug)]
+pub struct PersonaSettings {
+    /// Its vendor.
+    pub vendor: VendorId,
+    /// The command of one tick.
+    pub command: Vec<String>,
+    /// Time from the end of a tick to the next.
+    pub tick_interval: Duration,
+    /// Longest a tick may run; then it is killed and counts as failed.
+    pub tick_limit: Duration,
+    /// Where a tick runs; the wrapper's own folder with `None`.
+    pub working_dir: Option<PathBuf>,
+    /// How a failed tick's output is read, in order; the first match counts.
+    pub patterns: Vec<FaultPattern>,
+    /// Scrape address of its agent.
+    pub agent_metrics: SocketAddr,
+    /// Scrape address of its wrapper.
+    pub wrapper_metrics: SocketAddr,
+}
+
+/// A text in a failed tick's output that means ENVIRONMENT.
+#[derive(Clone, Debug)]
+pub struct FaultPattern {
+    /// Matched against each line, without regard to case.
+    pub regex: regex::Regex,
+    /// What it means: quota, auth, setup, vendor_down, network_down or disk_full.
+    pub reason: Reason,
+}

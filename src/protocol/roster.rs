@@ -1,0 +1,202 @@
+//! Who may vote, for which vendor, and how many votes move something.
+//!
+//! Rules implemented here (DESIGN §3):
+//! * a vendor is one vote, however many personas it has;
+//! * a subject's own vendor never counts;
+//! * n = 2f+1 guardians suffice because the warden counts in one place; with E eligible vendors, `f+1 ≤ q ≤ E`.
+
+use super::signing::{KeyError, VerifyingKey};
+use super::types::{ClusterId, Digest, NodeId, PersonaId, PublicKey, VendorId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One persona of the roster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its name.
+    pub persona: PersonaId,
+    /// Its vendor.
+    pub vendor: VendorId,
+    /// The key that signs its session requests.
+    pub key: PublicKey,
+}
+
+/// A roster as its operator signed it; not yet checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RosterStatement {
+    /// The cluster it is for.
+    pub cluster: ClusterId,
+    /// The node it is for.
+    pub node: NodeId,
+    /// Rises by one with every new roster, from 1.
+    pub epoch: u64,
+    /// Digest of the roster before it; all zero for the first.
+    pub previous: Digest,
+    /// The personas, by name.
+    pub members: Vec<Member>,
+    /// Vendors that may be Byzantine at once.
+    pub f: u32,
+    /// Vendors that must agree.
+    pub q: u32,
+    /// The warden's key.
+    pub warden: PublicKey,
+    /// The operator's key, which signs this statement.
+    pub operator: PublicKey,
+}
+
+/// Why a roster is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RosterError {
+    /// Two members have one name.
+    #[error("persona {0} is listed twice")]
+    DuplicatePersona(PersonaId),
+    /// Two holders have one key: one of them could speak for the other.
+    #[error("{first} and {second} have one and the same key: each needs its own")]
+    DuplicateKey {
+        /// One holder.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// A key cannot be used.
+    #[error("the key of {holder} cannot be used: {source}")]
+    BadKey {
+        /// Whose key.
+        holder: String,
+        /// What is wrong with it.
+        source: KeyError,
+    },
+    /// f = 0 tolerates nobody.
+    #[error("f must be at least 1: with f = 0 a single liar moves everything")]
+    NoFaultTolerated,
+    /// Too few vendors for f.
+    #[error("f = {f} needs at least {needed} distinct vendors, but there are {vendors}")]
+    TooFewVendors {
+        /// Vendors in the roster.
+        vendors: u32,
+        /// The wish.
+        f: u32,
+        /// 2f+1.
+        needed: u32,
+    },
+    /// q is too small to outvote f liars, or too large to be reached.
+    #[error(
+        "q = {q} does not fit {vendors} vendors and f = {f}: it must be from {least} (f+1) to {most} (the voters a persona has)"
+    )]
+    BadThreshold {
+        /// The wish.
+        q: u32,
+        /// Vendors in the roster.
+        vendors: u32,
+        /// Vendors that may be Byzantine.
+        f: u32,
+        /// f+1.
+        least: u32,
+        /// vendors − 1.
+        most: u32,
+    },
+}
+
+/// A roster that was checked: what the protocol counts by.
+#[derive(Clone, Debug)]
+pub struct Roster {
+    statement: RosterStatement,
+    digest: Digest,
+    members: BTreeMap<PersonaId, Member>,
+    vendors: BTreeSet<VendorId>,
+}
+
+impl Roster {
+    /// Checks a roster. `digest` is that of its payload as signed.
+    ///
+    /// # Errors
+    /// [`RosterError`] names the first rule that it breaks.
+    pub fn new(statement: RosterStatement, digest: Digest) -> Result<Self, RosterError> {
+        let mut members = BTreeMap::new();
+        let mut keys: BTreeMap<PublicKey, String> = BTreeMap::new();
+        let holders = [("the warden", statement.warden), ("the operator", statement.operator)]
+            .map(|(holder, key)| (holder.to_owned(), key))
+            .into_iter()
+            .chain(statement.members.iter().map(|m| (m.persona.to_string(), m.key)));
+        for (holder, key) in holders {
+            VerifyingKey::new(key).map_err(|source| RosterError::BadKey { holder: holder.clone(), source })?;
+            if let Some(first) = keys.insert(key, holder.clone()) {
+                return Err(RosterError::DuplicateKey { first, second: holder });
+            }
+        }
+        for member in &statement.members {
+            if members.insert(member.persona.clone(), member.clone()).is_some() {
+                return Err(RosterError::DuplicatePersona(member.persona.clone()));
+            }
+        }
+        let vendors: BTreeSet<_> = members.values().map(|m| m.vendor.clone()).collect();
+        let count = u32::try_from(vendors.len()).unwrap_or(u32::MAX);
+        let (f, q) = (statement.f, statement.q);
+        if f == 0 {
+            return Err(RosterError::NoFaultTolerated);
+        }
+        let needed = f.saturating_mul(2).saturating_add(1);
+        if count < needed {
+            return Err(RosterError::TooFewVendors { vendors: count, f, needed });
+        }
+        let (least, most) = (f + 1, count - 1);
+        if q < least || q > most {
+            return Err(RosterError::BadThreshold { q, vendors: count, f, least, most });
+        }
+        Ok(Self { statement, digest, members, vendors })
+    }
+
+    /// The statement it was made from.
+    pub fn statement(&self) -> &RosterStatement {
+        &self.statement
+    }
+
+    /// Digest of the signed payload.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The cluster.
+    pub fn cluster(&self) -> &ClusterId {
+        &self.statement.cluster
+    }
+
+    /// The node.
+    pub fn node(&self) -> &NodeId {
+        &self.statement.node
+    }
+
+    /// Its number.
+    pub fn epoch(&self) -> u64 {
+        self.statement.epoch
+    }
+
+    /// Vendors that may be Byzantine at once.
+    pub fn f(&self) -> usize {
+        self.statement.f as usize
+    }
+
+    /// Vendors that must agree.
+    pub fn q(&self) -> usize {
+        self.statement.q as usize
+    }
+
+    /// The personas, by name.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.members.values()
+    }
+
+    /// One persona.
+    pub fn member(&self, persona: &PersonaId) -> Option<&Member> {
+        self.members.get(persona)
+    }
+
+    /// The distinct vendors.
+    pub fn vendors(&self) -> &BTreeSet<VendorId> {
+        &self.vendors
+    }
+
+    /// Vendors that may vote on a subject: all but its own.
+    pub fn eligible_vendors<'a>(&'a self, own: Option<&'a VendorId>) -> impl Iterator<Item = &'a VendorId> {
+        self.vendors.iter().filter(move |vendor| Some(*vendor) != own)
+    }
+}
