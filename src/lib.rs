@@ -1,8 +1,21 @@
 //! zeta-bft: a per-node committee of three vendors that watches its members and the node's k3s, and repairs by quorum.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod backend;
 pub mod clock;
+pub mod commands;
 pub mod config;
+pub mod error;
+pub mod grpc;
+pub mod http;
+pub mod inspect;
+pub mod journal;
+pub mod keys;
+pub mod metrics;
+pub mod observe;
 pub mod protocol;
+pub mod up;
+pub mod warden;
 pub mod wire;
+pub mod wrapper;

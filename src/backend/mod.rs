@@ -2,6 +2,8 @@
 //!
 //! Two implementations: `process` (under `zeta-bft up`, which plays PID 1 for its children) and systemd over D-Bus.
 
+pub mod process;
+
 use crate::protocol::evidence::UnitState;
 use crate::protocol::types::SubjectName;
 use crate::protocol::warden::{ActionPermit, PeerUnit};

@@ -5,6 +5,7 @@
 
 pub mod certificate;
 pub mod episode;
+pub mod equivocation;
 pub mod evidence;
 pub mod failure_detector;
 pub mod guardian;

@@ -1,0 +1,17 @@
+//! `zeta-bft agent`
+
+use crate::config::paths::Paths;
+use crate::error::Failure;
+use std::process::ExitCode;
+
+/// The sidecar of one persona: observes, signs, gossips, votes.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`Failure`] for people.
+pub fn run(_paths: &Paths, _args: Args) -> Result<ExitCode, Failure> {
+    Err(Failure::new("not built yet"))
+}

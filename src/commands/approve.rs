@@ -1,0 +1,17 @@
+//! `zeta-bft approve`
+
+use crate::config::paths::Paths;
+use crate::error::Failure;
+use std::process::ExitCode;
+
+/// Let a rung that waits for the operator go on.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`Failure`] for people.
+pub fn run(_paths: &Paths, _args: Args) -> Result<ExitCode, Failure> {
+    Err(Failure::new("not built yet"))
+}

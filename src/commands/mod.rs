@@ -1,0 +1,94 @@
+//! The commands: one file each. Nothing else parses arguments or prints for people.
+
+pub mod agent;
+pub mod approve;
+pub mod check_config;
+pub mod explain;
+pub mod history;
+pub mod hold;
+pub mod init;
+pub mod keygen;
+pub mod quorum;
+pub mod readmit;
+pub mod release;
+pub mod up;
+pub mod verify;
+pub mod warden;
+pub mod wrap;
+
+use crate::config::paths::Paths;
+use crate::error::Failure;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Three AI personas from three vendors watch over each other and over this node's k3s, and repair by quorum.
+#[derive(Debug, clap::Parser)]
+#[command(name = "zeta-bft", version)]
+pub struct Cli {
+    /// Keep configuration, state and sockets below this folder instead of /etc, /var/lib and /run.
+    #[arg(long, global = true, env = "ZETA_BFT_DIR", value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// The sidecar of one persona: observes, signs, gossips, votes.
+    Agent(agent::Args),
+    /// The one process that may act: counts vendors, journals, repairs.
+    Warden(warden::Args),
+    /// Runs a persona's command once per tick, with a time limit.
+    Wrap(wrap::Args),
+    /// The whole committee in the foreground, as child processes of this one.
+    Up(up::Args),
+    /// Who sees what, who voted, and how much failure can still be borne.
+    Quorum(quorum::Args),
+    /// Why a subject was, or was not, repaired.
+    Explain(explain::Args),
+    /// Receipts of what was done, newest last.
+    History(history::Args),
+    /// Checks receipts, certificates, proofs and journals offline, with the roster alone.
+    Verify(verify::Args),
+    /// Leave a subject alone.
+    Hold(hold::Args),
+    /// End a hold, or bring back what spent its ladder or budget.
+    Release(release::Args),
+    /// Let a rung that waits for the operator go on.
+    Approve(approve::Args),
+    /// Give a quarantined persona its vote back.
+    Readmit(readmit::Args),
+    /// Writes configuration, keys and roster for this node.
+    Init(init::Args),
+    /// Makes one key.
+    Keygen(keygen::Args),
+    /// Reads the configuration and says what is wrong with it.
+    CheckConfig(check_config::Args),
+}
+
+impl Cli {
+    /// Runs the chosen command.
+    ///
+    /// # Errors
+    /// [`Failure`] for people.
+    pub fn run(self) -> Result<ExitCode, Failure> {
+        let paths = self.dir.as_deref().map_or_else(Paths::system, Paths::below);
+        match self.command {
+            Command::Agent(args) => agent::run(&paths, args),
+            Command::Warden(args) => warden::run(&paths, args),
+            Command::Wrap(args) => wrap::run(&paths, args),
+            Command::Up(args) => up::run(&paths, args),
+            Command::Quorum(args) => quorum::run(&paths, args),
+            Command::Explain(args) => explain::run(&paths, args),
+            Command::History(args) => history::run(&paths, args),
+            Command::Verify(args) => verify::run(&paths, args),
+            Command::Hold(args) => hold::run(&paths, args),
+            Command::Release(args) => release::run(&paths, args),
+            Command::Approve(args) => approve::run(&paths, args),
+            Command::Readmit(args) => readmit::run(&paths, args),
+            Command::Init(args) => init::run(&paths, args),
+            Command::Keygen(args) => keygen::run(&paths, args),
+            Command::CheckConfig(args) => check_config::run(&paths, args),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Clients of Unix sockets, with peer credentials, deadlines and backoff.

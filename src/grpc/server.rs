@@ -1,0 +1,1 @@
+//! Servers on Unix sockets, with peer credentials, limits, health and reflection.

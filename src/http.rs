@@ -1,0 +1,1 @@
+//! The scrape port: `/metrics`, `/livez`, `/readyz`.

@@ -1,0 +1,1 @@
+//! Views of the warden for people and programs.

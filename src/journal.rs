@@ -1,0 +1,1 @@
+//! The warden's journal (DESIGN §8).

@@ -1,0 +1,1 @@
+//! Metric families of every daemon (DESIGN §7).

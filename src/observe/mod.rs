@@ -1,0 +1,3 @@
+//! Observers: what each agent looks at itself.
+
+pub mod ticks;

@@ -1,0 +1,1 @@
+//! Reads the output of a tick: fault class, reason, resume time.

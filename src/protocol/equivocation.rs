@@ -1,0 +1,1 @@
+//! Windows of what others said, and proofs that they said two things at once.

@@ -1,0 +1,1 @@
+//! `up` plays PID 1 for the committee.
