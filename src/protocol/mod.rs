@@ -16,5 +16,6 @@ pub mod roster;
 pub mod signing;
 pub mod statement;
 pub mod types;
+pub mod view;
 pub mod vote_keeper;
 pub mod warden;
