@@ -13,6 +13,7 @@ pub mod ladder;
 pub mod policy;
 pub mod record;
 pub mod roster;
+pub mod session;
 pub mod signing;
 pub mod statement;
 pub mod types;
