@@ -1,1 +1,3 @@
-//! `up` plays PID 1 for the committee.
+//! `zeta-bft up`: the whole committee as child processes, with this process as their PID 1.
+
+pub mod parent;
