@@ -1,0 +1,204 @@
+//! Metrics of the warden.
+
+use super::{Closed, Exposition, FloatGauge, PAGES, REFUSED, REJECTED, closed, registry, seconds_histogram};
+use crate::protocol::evidence::Verdict;
+use crate::protocol::policy::Policy;
+use crate::protocol::statement::{Choice, Outcome, StateName};
+use crate::protocol::types::{PersonaId, SubjectName};
+use crate::protocol::warden::WardenEvent;
+use crate::wire::v1::QuorumView;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+
+/// What the warden shows. Clones share the numbers.
+#[derive(Clone, Debug)]
+pub struct WardenMetrics {
+    exposition: Exposition,
+    subject_state: Closed<Gauge, 2>,
+    verdict: Closed<Gauge, 2>,
+    peer_heartbeat: Closed<FloatGauge, 1>,
+    vendors_live: Gauge,
+    threshold: Gauge,
+    votes: Closed<Counter, 2>,
+    rejected: Closed<Counter, 1>,
+    repairs: Closed<Counter, 3>,
+    refused: Closed<Counter, 1>,
+    repair_duration: Histogram,
+    detection: Histogram,
+    budget: Closed<Gauge, 1>,
+    equivocations: Closed<Counter, 1>,
+    held: Closed<Gauge, 1>,
+    pages: Closed<Counter, 1>,
+}
+
+impl WardenMetrics {
+    /// All families with all their label sets, at 0.
+    pub fn new(policy: &Policy, personas: &[PersonaId]) -> Self {
+        let mut r = registry();
+        let subjects: Vec<&str> = policy.subjects.keys().map(SubjectName::as_str).collect();
+        let personas: Vec<&str> = personas.iter().map(PersonaId::as_str).collect();
+        let one = |values: &[&'static str]| values.iter().map(|v| [*v]).collect::<Vec<_>>();
+
+        let subject_state = Closed::new(
+            &mut r,
+            "zeta_bft_subject_state",
+            "1 for the state that the subject is in, 0 for all others",
+            ["subject", "state"],
+            subjects.iter().flat_map(|s| StateName::ALL.iter().map(|state| [*s, state.as_str()])),
+        );
+        let verdict = Closed::new(
+            &mut r,
+            "zeta_bft_verdict",
+            "Guardians whose latest word on the subject is this verdict",
+            ["subject", "verdict"],
+            subjects.iter().flat_map(|s| Verdict::ALL.iter().map(|verdict| [*s, verdict.as_str()])),
+        );
+        let peer_heartbeat = Closed::new(
+            &mut r,
+            "zeta_bft_peer_last_heartbeat_timestamp_seconds",
+            "When the persona's last heartbeat came",
+            ["persona"],
+            personas.iter().map(|p| [*p]),
+        );
+        let vendors_live = Gauge::default();
+        r.register("zeta_bft_quorum_vendors_live", "Distinct vendors that can vote now", vendors_live.clone());
+        let threshold = Gauge::default();
+        r.register("zeta_bft_quorum_threshold", "Distinct vendors that must agree", threshold.clone());
+        let votes = Closed::new(
+            &mut r,
+            "zeta_bft_votes",
+            "Votes counted",
+            ["subject", "kind"],
+            subjects.iter().flat_map(|s| Choice::ALL.iter().map(|kind| [*s, kind.as_str()])),
+        );
+        let rejected =
+            Closed::new(&mut r, "zeta_bft_statements_rejected", "Statements refused", ["reason"], one(REJECTED));
+        let repairs = Closed::new(
+            &mut r,
+            "zeta_bft_repairs",
+            "Repairs that ended, by how they ended",
+            ["subject", "action", "result"],
+            policy.subjects.iter().flat_map(|(subject, policy)| {
+                policy.ladder.iter().flat_map(move |rung| {
+                    Outcome::ALL
+                        .iter()
+                        .map(move |outcome| [subject.as_str(), rung.action.kind().as_str(), outcome.as_str()])
+                })
+            }),
+        );
+        let refused = Closed::new(&mut r, "zeta_bft_repairs_refused", "Repairs refused", ["reason"], one(REFUSED));
+        let repair_duration = seconds_histogram();
+        r.register(
+            "zeta_bft_repair_duration_seconds",
+            "From the certification to the new process",
+            repair_duration.clone(),
+        );
+        let detection = seconds_histogram();
+        r.register(
+            "zeta_bft_detection_seconds",
+            "From the oldest counted observation to the certification",
+            detection.clone(),
+        );
+        let budget = Closed::new(
+            &mut r,
+            "zeta_bft_repair_budget_remaining",
+            "Repairs left in the subject's budget",
+            ["subject"],
+            subjects.iter().map(|s| [*s]),
+        );
+        let equivocations = Closed::new(
+            &mut r,
+            "zeta_bft_equivocations",
+            "Proofs that the persona signed two statements with one number",
+            ["persona"],
+            personas.iter().map(|p| [*p]),
+        );
+        let held = Closed::new(
+            &mut r,
+            "zeta_bft_held",
+            "1 while the subject is left alone until released or refilled",
+            ["subject"],
+            subjects.iter().map(|s| [*s]),
+        );
+        let pages = Closed::new(&mut r, "zeta_bft_pages", "Calls for a human", ["cause"], one(PAGES));
+        for (subject, policy) in &policy.subjects {
+            budget.set([subject.as_str()], policy.budget.capacity.into());
+        }
+        Self {
+            exposition: Exposition::new(r),
+            subject_state,
+            verdict,
+            peer_heartbeat,
+            vendors_live,
+            threshold,
+            votes,
+            rejected,
+            repairs,
+            refused,
+            repair_duration,
+            detection,
+            budget,
+            equivocations,
+            held,
+            pages,
+        }
+    }
+
+    /// What `/metrics` renders.
+    pub fn exposition(&self) -> Exposition {
+        self.exposition.clone()
+    }
+
+    /// Counts a fact of the core's.
+    pub fn on_event(&self, event: &WardenEvent) {
+        match event {
+            WardenEvent::StateChanged { subject, to, .. } => self.show_state(subject.as_str(), to.as_str()),
+            WardenEvent::Rejected { reason, .. } => self.rejected.count([closed(REJECTED, reason)]),
+            WardenEvent::VoteCounted { subject, kind, .. } => self.votes.count([subject.as_str(), kind]),
+            WardenEvent::SessionOpened { .. } => {}
+            WardenEvent::Refused { reason, .. } => self.refused.count([closed(REFUSED, reason)]),
+            WardenEvent::Repaired { subject, action, outcome, took, detection } => {
+                self.repairs.count([subject.as_str(), action.as_str(), outcome.as_str()]);
+                self.repair_duration.observe(took.as_secs_f64());
+                self.detection.observe(detection.as_secs_f64());
+            }
+            WardenEvent::Equivocated { persona } => self.equivocations.count([persona.as_str()]),
+        }
+    }
+
+    /// Counts a call for a human. `subject` is no label: causes are few, and the log names it.
+    pub fn on_page(&self, cause: &str, _subject: &str) {
+        self.pages.count([closed(PAGES, cause)]);
+    }
+
+    /// Shows how things stand.
+    pub fn set_view(&self, view: &QuorumView) {
+        self.vendors_live.set(view.vendors_live.into());
+        self.threshold.set(view.threshold.into());
+        for subject in &view.subjects {
+            let name = subject.name.as_str();
+            self.show_state(name, &subject.state);
+            for verdict in Verdict::ALL {
+                let count = subject.verdicts.iter().filter(|v| v.verdict == verdict.as_str()).count();
+                self.verdict.set([name, verdict.as_str()], i64::try_from(count).unwrap_or(i64::MAX));
+            }
+            self.budget.set([name], subject.budget.into());
+            let hold = view.holds.iter().any(|hold| hold.subject.as_deref().is_none_or(|held| held == name));
+            self.held.set([name], (hold || subject.state == StateName::Held.as_str()).into());
+        }
+        let now = crate::clock::unix().as_secs_f64();
+        for persona in &view.personas {
+            if let Some(age) = persona.heartbeat_age_ms {
+                let age = std::time::Duration::from_millis(age).as_secs_f64();
+                self.peer_heartbeat.set_float([&persona.persona], now - age);
+            }
+        }
+    }
+
+    fn show_state(&self, subject: &str, current: &str) {
+        for state in StateName::ALL {
+            self.subject_state.set([subject, state.as_str()], (state.as_str() == current).into());
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The scrape port, over a real socket.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use zeta_bft::http::{self, Bound, Health, HttpError};
+use zeta_bft::metrics::WrapperMetrics;
+
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+fn request(addr: SocketAddr, text: &str) -> String {
+    let mut stream = TcpStream::connect(addr).expect("connects");
+    stream.write_all(text.as_bytes()).expect("writes");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("reads");
+    answer
+}
+
+async fn get(addr: SocketAddr, path: &'static str, accept: &'static str) -> String {
+    let text = format!("GET {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
+    tokio::task::spawn_blocking(move || request(addr, &text)).await.expect("no panic")
+}
+
+async fn serve(announce: PathBuf, health: &Health) -> (Bound, tokio::sync::oneshot::Sender<()>) {
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let shutdown = async move {
+        let _ = stopped.await;
+    };
+    let bound = http::serve(LOOPBACK, announce, WrapperMetrics::new().exposition(), health.clone(), shutdown).await;
+    (bound.expect("a free port"), stop)
+}
+
+#[tokio::test]
+async fn a_scraper_gets_the_format_it_asks_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bound, _stop) = serve(dir.path().join("run/x.metrics"), &Health::starting()).await;
+    let text = get(bound.addr, "/metrics", "*/*").await;
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    assert!(text.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{text}");
+    assert!(text.contains("# TYPE zeta_bft_ticks_total counter\n"), "{text}");
+    assert!(!text.contains("# EOF"), "{text}");
+    let open = get(bound.addr, "/metrics", "application/openmetrics-text").await;
+    assert!(open.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"), "{open}");
+    assert!(open.ends_with("# EOF\n"), "{open}");
+}
+
+#[tokio::test]
+async fn the_latches_answer_503_with_their_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let health = Health::starting();
+    let (bound, _stop) = serve(dir.path().join("x.metrics"), &health).await;
+    assert!(get(bound.addr, "/livez", "*/*").await.starts_with("HTTP/1.1 200"));
+    let answer = get(bound.addr, "/readyz", "*/*").await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("starting\n"), "{answer}");
+    health.ready();
+    assert!(get(bound.addr, "/readyz", "*/*").await.starts_with("HTTP/1.1 200"));
+    health.not_ready("no session with the warden");
+    assert!(get(bound.addr, "/readyz", "*/*").await.ends_with("no session with the warden\n"));
+    health.dead("the journal failed");
+    assert!(get(bound.addr, "/livez", "*/*").await.ends_with("the journal failed\n"));
+    assert!(get(bound.addr, "/nothing", "*/*").await.starts_with("HTTP/1.1 404"));
+}
+
+#[tokio::test]
+async fn the_bound_address_is_written_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let announce = dir.path().join("warden.metrics");
+    let (bound, _stop) = serve(announce.clone(), &Health::starting()).await;
+    assert_ne!(bound.addr.port(), 0);
+    assert_eq!(std::fs::read_to_string(announce).unwrap().trim().parse::<SocketAddr>().unwrap(), bound.addr);
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_an_error_that_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bound, _stop) = serve(dir.path().join("x.metrics"), &Health::starting()).await;
+    let metrics = WrapperMetrics::new().exposition();
+    let again = http::serve(bound.addr, dir.path().join("y"), metrics, Health::starting(), std::future::pending());
+    let error = again.await.expect_err("the port is taken");
+    assert!(matches!(error, HttpError::Bind { addr, .. } if addr == bound.addr));
+    assert!(error.to_string().contains(&bound.addr.to_string()), "{error}");
+    assert!(!dir.path().join("y").exists());
+}
+
+#[tokio::test]
+async fn a_client_that_never_finishes_does_not_hold_up_the_drain() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bound, stop) = serve(dir.path().join("x.metrics"), &Health::starting()).await;
+    let mut slow = TcpStream::connect(bound.addr).unwrap();
+    slow.write_all(b"GET /metrics HTTP/1.1\r\nHost:").unwrap();
+    assert!(get(bound.addr, "/livez", "*/*").await.starts_with("HTTP/1.1 200"));
+    drop(stop);
+    tokio::time::timeout(std::time::Duration::from_secs(10), bound.task).await.expect("drains").expect("no panic");
+}
