@@ -1,0 +1,200 @@
+//! What a peer may cost: rates before any signature is checked, and queues in which votes come first.
+//!
+//! * Each connection has an [`Admission`] of its own. What exceeds it is dropped unverified: checking a signature is the
+//!   dearest thing a stranger can make us do.
+//! * An [`Inbox`] keeps votes in a queue of their own, so that a flood of heartbeats never delays a vote. A full queue
+//!   refuses; it never blocks and never grows.
+
+use crate::protocol::signing::Domain;
+use crate::protocol::statement::Envelope;
+use crate::protocol::types::Timestamp;
+use tokio::sync::mpsc;
+
+/// Statements a second that one connection may send. A correct guardian of three personas sends fewer than 20.
+pub const STATEMENTS_PER_SECOND: u32 = 100;
+/// Statements that may come at once, as after a reconnect.
+pub const STATEMENTS_AT_ONCE: u32 = 200;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// A token bucket. Pure: time is an argument.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// Nanoseconds that earn one token.
+    cost: u64,
+    /// Nanoseconds that can be saved up.
+    capacity: u64,
+    credit: u64,
+    last: Option<Timestamp>,
+}
+
+impl Admission {
+    /// A full bucket: `rate` tokens a second (at least one), `burst` at once (at least one).
+    pub fn new(rate: u32, burst: u32) -> Self {
+        let cost = SECOND / u64::from(rate.max(1));
+        let capacity = cost.saturating_mul(u64::from(burst.max(1)));
+        Self { cost, capacity, credit: capacity, last: None }
+    }
+
+    /// For one connection that carries statements.
+    pub fn for_statements() -> Self {
+        Self::new(STATEMENTS_PER_SECOND, STATEMENTS_AT_ONCE)
+    }
+
+    /// Whether one more is let in at `now`. Time that runs backwards earns nothing.
+    pub fn admit(&mut self, now: Timestamp) -> bool {
+        let last = self.last.unwrap_or(now);
+        let earned = now.as_nanos().saturating_sub(last.as_nanos());
+        self.credit = self.credit.saturating_add(earned).min(self.capacity);
+        self.last = Some(last.max(now));
+        let admitted = self.credit >= self.cost;
+        if admitted {
+            self.credit -= self.cost;
+        }
+        admitted
+    }
+}
+
+/// In which queue something waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Votes: taken first.
+    Vote,
+    /// Everything else.
+    Other,
+}
+
+impl Lane {
+    /// By what an envelope says it is; nothing is verified. Who mislabels gains a place in the queue and a rejection.
+    pub fn of(envelope: &Envelope) -> Self {
+        if envelope.domain == Domain::Vote { Self::Vote } else { Self::Other }
+    }
+}
+
+/// Why something was not taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The queue is full.
+    #[error("the queue is full")]
+    Full,
+    /// The receiver is gone.
+    #[error("the receiver is gone")]
+    Closed,
+}
+
+impl Refused {
+    /// The label of `zeta_bft_statements_rejected_total`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "queue_full",
+            Self::Closed => "shutting_down",
+        }
+    }
+}
+
+/// The receiving end: two bounded queues, votes first.
+#[derive(Debug)]
+pub struct Inbox<T> {
+    votes: mpsc::Receiver<T>,
+    others: mpsc::Receiver<T>,
+}
+
+/// The sending end of an [`Inbox`].
+#[derive(Debug)]
+pub struct InboxSender<T> {
+    votes: mpsc::Sender<T>,
+    others: mpsc::Sender<T>,
+}
+
+impl<T> Clone for InboxSender<T> {
+    fn clone(&self) -> Self {
+        Self { votes: self.votes.clone(), others: self.others.clone() }
+    }
+}
+
+/// An inbox that holds at most `votes` and `others`.
+pub fn inbox<T>(votes: usize, others: usize) -> (InboxSender<T>, Inbox<T>) {
+    let (vote_sender, votes) = mpsc::channel(votes.max(1));
+    let (other_sender, others) = mpsc::channel(others.max(1));
+    (InboxSender { votes: vote_sender, others: other_sender }, Inbox { votes, others })
+}
+
+impl<T> InboxSender<T> {
+    fn lane(&self, lane: Lane) -> &mpsc::Sender<T> {
+        match lane {
+            Lane::Vote => &self.votes,
+            Lane::Other => &self.others,
+        }
+    }
+
+    /// Puts it in, or refuses at once: for what comes from outside.
+    ///
+    /// # Errors
+    /// [`Refused`] when the lane is full or nobody receives.
+    pub fn offer(&self, lane: Lane, item: T) -> Result<(), Refused> {
+        self.lane(lane).try_send(item).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Refused::Full,
+            mpsc::error::TrySendError::Closed(_) => Refused::Closed,
+        })
+    }
+
+    /// Puts it in, waiting for room: for what this process itself found and must not lose.
+    ///
+    /// # Errors
+    /// [`Refused::Closed`] when nobody receives.
+    pub async fn put(&self, lane: Lane, item: T) -> Result<(), Refused> {
+        self.lane(lane).send(item).await.map_err(|_| Refused::Closed)
+    }
+}
+
+impl<T> Inbox<T> {
+    /// The next one, votes first; `None` once all senders are gone and both queues are empty. Cancel safe.
+    pub async fn recv(&mut self) -> Option<T> {
+        tokio::select! {
+            biased;
+            Some(vote) = self.votes.recv() => Some(vote),
+            Some(other) = self.others.recv() => Some(other),
+            else => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_flood_is_cut_to_the_rate_and_a_burst_is_let_through() {
+        let mut admission = Admission::new(10, 5);
+        let start = Timestamp::from_nanos(SECOND);
+        assert_eq!((0..100).filter(|_| admission.admit(start)).count(), 5);
+        assert!(!admission.admit(start + Duration::from_millis(99)));
+        assert!(admission.admit(start + Duration::from_millis(100)));
+        let admitted = (0..1000).filter(|i| admission.admit(start + Duration::from_millis(200 + i))).count();
+        assert!((9..=15).contains(&admitted), "{admitted}");
+    }
+
+    #[test]
+    fn time_that_runs_backwards_earns_nothing() {
+        let mut admission = Admission::new(1, 1);
+        assert!(admission.admit(Timestamp::from_nanos(5 * SECOND)));
+        assert!(!admission.admit(Timestamp::ZERO));
+        assert!(!admission.admit(Timestamp::from_nanos(5 * SECOND + 1)));
+        assert!(admission.admit(Timestamp::from_nanos(6 * SECOND)));
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_heartbeats_never_delays_a_vote() {
+        let (sender, mut inbox) = inbox(4, 4);
+        let heartbeats = (0..100).filter(|i| sender.offer(Lane::Other, *i).is_ok()).count();
+        assert_eq!(heartbeats, 4, "a full queue refuses");
+        assert_eq!(sender.offer(Lane::Other, 0), Err(Refused::Full));
+        sender.offer(Lane::Vote, 1000).unwrap();
+        assert_eq!(inbox.recv().await, Some(1000));
+        assert_eq!(inbox.recv().await, Some(0));
+        drop(sender);
+        assert_eq!(inbox.recv().await, Some(1));
+        assert_eq!((inbox.recv().await, inbox.recv().await, inbox.recv().await), (Some(2), Some(3), None));
+    }
+}
