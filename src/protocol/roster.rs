@@ -5,7 +5,8 @@
 //! * a subject's own vendor never counts;
 //! * n = 2f+1 guardians suffice because the warden counts in one place; with E eligible vendors, `f+1 ≤ q ≤ E`.
 
-use super::signing::{KeyError, VerifyingKey};
+use super::signing::{Domain, KeyError, VerifyingKey};
+use super::statement::{Codec, Envelope, OpenError, Statement, Verified};
 use super::types::{ClusterId, Digest, NodeId, PersonaId, PublicKey, VendorId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,6 +44,10 @@ pub struct RosterStatement {
     pub operator: PublicKey,
 }
 
+impl Statement for RosterStatement {
+    const DOMAIN: Domain = Domain::Roster;
+}
+
 /// Why a roster is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RosterError {
@@ -64,6 +69,17 @@ pub enum RosterError {
         holder: String,
         /// What is wrong with it.
         source: KeyError,
+    },
+    /// Its signature or its bytes do not hold.
+    #[error("the roster is not as its operator signed it: {0}")]
+    NotSigned(#[from] OpenError),
+    /// Somebody else than the operator it names has signed it.
+    #[error("the roster names the operator key {named}, but key {signer} has signed it")]
+    WrongOperator {
+        /// The operator's key in the roster.
+        named: PublicKey,
+        /// The key that signed.
+        signer: PublicKey,
     },
     /// f = 0 tolerates nobody.
     #[error("f must be at least 1: with f = 0 a single liar moves everything")]
@@ -143,6 +159,22 @@ impl Roster {
             return Err(RosterError::BadThreshold { q, vendors: count, f, least, most });
         }
         Ok(Self { statement, digest, members, vendors })
+    }
+
+    /// Opens and checks a signed roster: the operator's key within it must have made the signature.
+    ///
+    /// That this operator is the right one is for whoever laid the file in its place: it is root's, as is this program.
+    ///
+    /// # Errors
+    /// [`RosterError`] names the first rule that it breaks.
+    pub fn open(envelope: &Envelope, codec: &impl Codec<RosterStatement>) -> Result<Self, RosterError> {
+        let signer = VerifyingKey::new(envelope.key)
+            .map_err(|source| RosterError::BadKey { holder: "the operator".to_owned(), source })?;
+        let statement: Verified<RosterStatement> = envelope.open(&signer, codec)?;
+        if statement.operator != envelope.key {
+            return Err(RosterError::WrongOperator { named: statement.operator, signer: envelope.key });
+        }
+        Self::new(statement.into_inner(), envelope.digest())
     }
 
     /// The statement it was made from.
