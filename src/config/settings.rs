@@ -2,7 +2,7 @@
 
 use super::paths::Paths;
 use crate::protocol::evidence::Reason;
-use crate::protocol::policy::Policy;
+use crate::protocol::policy::{Policy, Timing};
 use crate::protocol::types::{ClusterId, NodeId, PersonaId, VendorId};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -33,6 +33,29 @@ pub struct Settings {
     pub warden_metrics: SocketAddr,
     /// Whether personas run as separate users; false under `up`.
     pub isolation: bool,
+}
+
+impl Settings {
+    /// The same with budgets and cool-downs lifted, for an experiment (`up --drill`, `[policy.drill]`): repairs are judged
+    /// after a second. The policy's digest stays that of the policy as written.
+    #[must_use]
+    pub fn into_drill(mut self, lift_budgets: bool, lift_cool_downs: bool) -> Self {
+        let policy = Arc::make_mut(&mut self.policy);
+        let drill = Timing::drill();
+        policy.drill = true;
+        policy.timing.crash.settle = policy.timing.crash.settle.min(drill.crash.settle);
+        policy.timing.hang.settle = policy.timing.hang.settle.min(drill.hang.settle);
+        if lift_cool_downs {
+            (policy.timing.cool_down, policy.timing.cool_down_max) = (drill.cool_down, drill.cool_down_max);
+        }
+        if lift_budgets {
+            policy.node_per_day = Policy::DRILL_BUDGET.per_day;
+            for subject in policy.subjects.values_mut() {
+                subject.budget = Policy::DRILL_BUDGET;
+            }
+        }
+        self
+    }
 }
 
 /// A command with its time limit.

@@ -112,6 +112,25 @@ pub enum RosterError {
     },
 }
 
+/// Checks that `f` liars and a quorum of `q` fit a number of distinct vendors: `n ≥ 2f+1` and `f+1 ≤ q ≤ n−1`.
+///
+/// # Errors
+/// [`RosterError::NoFaultTolerated`], [`RosterError::TooFewVendors`] or [`RosterError::BadThreshold`].
+pub fn check_counts(vendors: u32, f: u32, q: u32) -> Result<(), RosterError> {
+    if f == 0 {
+        return Err(RosterError::NoFaultTolerated);
+    }
+    let needed = f.saturating_mul(2).saturating_add(1);
+    if vendors < needed {
+        return Err(RosterError::TooFewVendors { vendors, f, needed });
+    }
+    let (least, most) = (f + 1, vendors - 1);
+    if q < least || q > most {
+        return Err(RosterError::BadThreshold { q, vendors, f, least, most });
+    }
+    Ok(())
+}
+
 /// A roster that was checked: what the protocol counts by.
 #[derive(Clone, Debug)]
 pub struct Roster {
@@ -146,18 +165,7 @@ impl Roster {
         }
         let vendors: BTreeSet<_> = members.values().map(|m| m.vendor.clone()).collect();
         let count = u32::try_from(vendors.len()).unwrap_or(u32::MAX);
-        let (f, q) = (statement.f, statement.q);
-        if f == 0 {
-            return Err(RosterError::NoFaultTolerated);
-        }
-        let needed = f.saturating_mul(2).saturating_add(1);
-        if count < needed {
-            return Err(RosterError::TooFewVendors { vendors: count, f, needed });
-        }
-        let (least, most) = (f + 1, count - 1);
-        if q < least || q > most {
-            return Err(RosterError::BadThreshold { q, vendors: count, f, least, most });
-        }
+        check_counts(count, statement.f, statement.q)?;
         Ok(Self { statement, digest, members, vendors })
     }
 

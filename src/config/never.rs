@@ -1,0 +1,139 @@
+//! What no ladder may do by itself (DESIGN §6 "never automatic"): refused where the configuration is read, so that neither
+//! the voters' nor the operator's haste can bring it about.
+//!
+//! A `run` rung is root's own command line, and no list can foresee every way to write harm. This one catches what k3s
+//! itself offers, spelled plainly, and the paths whose loss cannot be made good.
+
+use std::path::Path;
+
+/// Why a rung is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Never {
+    /// No consent makes it automatic.
+    #[error("`{what}` is never automatic: {why}")]
+    Always {
+        /// What was found.
+        what: &'static str,
+        /// Why not.
+        why: &'static str,
+    },
+    /// Only with the operator's approval.
+    #[error("`{what}` needs the operator: {why}; write consent = \"quorum+operator\"")]
+    WithoutOperator {
+        /// What was found.
+        what: &'static str,
+        /// Why not.
+        why: &'static str,
+    },
+    /// Not a plain absolute path.
+    #[error("`{0}` must be an absolute path without `.`, `..`, `//` or a slash at its end")]
+    NotNormal(String),
+    /// Outside of the folders in which files may be touched.
+    #[error("`{path}` lies outside of {allowed}: nothing else may be touched")]
+    Outside {
+        /// The path.
+        path: String,
+        /// Where it may lie.
+        allowed: String,
+    },
+}
+
+const LOST_DATA: &str = "what it destroys cannot be made good";
+const TRUST: &str = "it breaks the trust of every node in the cluster";
+
+/// Never, whoever consents.
+const ALWAYS: &[(&str, &str)] = &[
+    ("cluster-reset", "it makes this node forget all others"),
+    ("rotate-ca", TRUST),
+    ("server/tls", TRUST),
+    ("server/cred", TRUST),
+    ("server/token", TRUST),
+    ("server/node-token", TRUST),
+    ("token rotate", TRUST),
+    ("node-passwd", TRUST),
+    ("server/db", LOST_DATA),
+    ("state.db", LOST_DATA),
+    ("-wal", LOST_DATA),
+    ("-shm", LOST_DATA),
+    ("etcd-snapshot delete", LOST_DATA),
+    ("etcd-snapshot prune", LOST_DATA),
+    ("k3s/storage", LOST_DATA),
+    ("k3s-uninstall", LOST_DATA),
+    ("k3s-agent-uninstall", LOST_DATA),
+    ("get.k3s.io", "a reinstallation hides what was wrong"),
+    ("delete node", "the node comes back by itself"),
+    ("mkfs", LOST_DATA),
+    ("wipefs", LOST_DATA),
+    ("date -s", "certificates and timers rest on the clock"),
+    ("date --set", "certificates and timers rest on the clock"),
+    ("set-time", "certificates and timers rest on the clock"),
+    ("hwclock", "certificates and timers rest on the clock"),
+    ("makestep", "certificates and timers rest on the clock"),
+];
+
+/// Only after the operator's approval.
+const WITH_OPERATOR: &[(&str, &str)] = &[
+    ("k3s-killall", "it ends every container of the node"),
+    ("certificate rotate", "every client on the node must take the new ones"),
+    ("reboot", "it takes the whole node away"),
+    ("poweroff", "it takes the whole node away"),
+    ("shutdown", "it takes the whole node away"),
+    ("kexec", "it takes the whole node away"),
+];
+
+/// Checks the command of a `run` rung.
+///
+/// # Errors
+/// [`Never`] names what was found.
+pub fn check_command(argv: &[String], operator_consents: bool) -> Result<(), Never> {
+    // Joined with single spaces and without quotes, so that an argument cut in two or quoted reads the same.
+    let joined = argv.join(" ").replace(['"', '\'', '\\'], "").to_lowercase();
+    let mut line = joined.split_whitespace().collect::<Vec<_>>().join(" ");
+    while line.contains("//") || line.contains("/./") {
+        line = line.replace("//", "/").replace("/./", "/");
+    }
+    find(&line, operator_consents)
+}
+
+/// Checks the path of a `move-aside` or `copy-aside` rung.
+///
+/// # Errors
+/// [`Never`] when it is not normal, lies outside of `allowed`, or touches what must not be lost.
+pub fn check_path(path: &str, copy_only: bool, state: &Path) -> Result<(), Never> {
+    let plain = path.starts_with('/')
+        && path.len() > 1
+        && !path.contains('\0')
+        && path[1..].split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+    if !plain {
+        return Err(Never::NotNormal(path.into()));
+    }
+    const AGENT: &str = "/var/lib/rancher/k3s/agent";
+    const DATASTORE: &str = "/var/lib/rancher/k3s/server/db";
+    let below = |folder: &Path| Path::new(path) != folder && Path::new(path).starts_with(folder);
+    if copy_only && Path::new(path).starts_with(DATASTORE) {
+        return Ok(());
+    }
+    find(path, true)?;
+    if below(state) {
+        // The warden's own memory: losing it would give every budget back.
+        let journal = path.contains("warden.journal");
+        let (what, why) = ("warden.journal", "it holds the receipts and the budgets");
+        return if journal { Err(Never::Always { what, why }) } else { Ok(()) };
+    }
+    if below(Path::new(AGENT)) {
+        return Ok(());
+    }
+    let datastore = if copy_only { format!(", {DATASTORE}") } else { String::new() };
+    Err(Never::Outside { path: path.into(), allowed: format!("{AGENT}/{datastore}, {}", state.display()) })
+}
+
+fn find(text: &str, operator_consents: bool) -> Result<(), Never> {
+    let found = |list: &'static [(&'static str, &'static str)]| list.iter().find(|(what, _)| text.contains(what));
+    if let Some((what, why)) = found(ALWAYS) {
+        return Err(Never::Always { what, why });
+    }
+    match found(WITH_OPERATOR) {
+        Some((what, why)) if !operator_consents => Err(Never::WithoutOperator { what, why }),
+        _ => Ok(()),
+    }
+}
