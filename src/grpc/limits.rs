@@ -86,7 +86,7 @@ impl Refused {
     /// The label of `zeta_bft_statements_rejected_total`.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Full => "queue_full",
+            Self::Full => "rate_limited",
             Self::Closed => "shutting_down",
         }
     }
