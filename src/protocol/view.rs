@@ -1,7 +1,7 @@
-//! What the warden's core shows of itself: plain facts, for `quorum`, `explain` and metrics. No rule reads a view.
+//! What the cores show of themselves: plain facts, for `quorum`, `explain` and metrics. No rule reads a view.
 
 use super::evidence::{Attestation, FaultClass};
-use super::statement::{StateName, Vote};
+use super::statement::{EpisodeStatement, StateName, Vote};
 use super::types::{
     EpisodeId, Incarnation, PersonaId, Round, Rung, SessionIncarnation, SubjectName, Timestamp, VendorId,
     WardenInstance,
@@ -120,4 +120,40 @@ pub struct SubjectStatus {
     pub margin: i32,
     /// When it entered this state.
     pub since: Timestamp,
+}
+
+/// One guardian: its own sight, unverified by anybody else.
+#[derive(Clone, Debug, Default)]
+pub struct GuardianView {
+    /// Its session, if one is open.
+    pub session: Option<SessionIncarnation>,
+    /// Its own health score.
+    pub health: u32,
+    /// Why it does not vote at all, if so: `policy_mismatch`, `roster_mismatch`, `no_session`, `self_unwell`.
+    pub abstains: Option<&'static str>,
+    /// Its word on every subject it watches, by name.
+    pub attestations: Vec<Attestation>,
+    /// The warden's newest episodes, by subject.
+    pub episodes: Vec<EpisodeStatement>,
+    /// What it has of every other persona of the roster, by name.
+    pub peers: Vec<GuardianPeer>,
+}
+
+/// Another guardian, as one guardian sees it.
+#[derive(Clone, Debug)]
+pub struct GuardianPeer {
+    /// Its name.
+    pub persona: PersonaId,
+    /// Its session, if it showed one that holds.
+    pub session: Option<SessionIncarnation>,
+    /// When its last heartbeat came.
+    pub heartbeat_at: Option<Timestamp>,
+    /// What that heartbeat said.
+    pub attestations: Vec<Attestation>,
+    /// The health score in it.
+    pub health: u32,
+    /// Proven to equivocate.
+    pub guilty: bool,
+    /// Whether it counts by the same roster and policy; `None` until it has spoken.
+    pub policy_matches: Option<bool>,
 }
