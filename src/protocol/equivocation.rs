@@ -14,7 +14,7 @@ use super::signing::{Domain, VerifyingKey};
 use super::statement::{
     Codec, Envelope, EquivocationProof, Head, Header, Heartbeat, OpenError, StatementCodec, Verified, Vote,
 };
-use super::types::{Digest, PersonaId, PublicKey, VendorId};
+use super::types::{Digest, PersonaId, PublicKey, SessionIncarnation, VendorId};
 use std::collections::BTreeMap;
 
 /// A numbered statement of a guardian's: what can equivocate.
@@ -149,16 +149,8 @@ impl StatementWindow {
     /// Takes a statement that [`Self::open`] let through.
     pub fn observe(&mut self, statement: &GuardianStatement) -> Observed {
         let seq = statement.header().seq;
-        debug_assert_eq!(statement.header().session_key, self.session.session_key, "opened under this session's key");
-        if let Some(kept) = self.kept.get(&seq) {
-            if kept.digest() == statement.envelope().digest() {
-                return Observed::Repeated;
-            }
-            return Observed::Conflict(Box::new(EquivocationProof {
-                session: self.session.envelope().clone(),
-                first: kept.clone(),
-                second: statement.envelope().clone(),
-            }));
+        if self.kept.contains_key(&seq) {
+            return self.conflict(statement).map_or(Observed::Repeated, |proof| Observed::Conflict(Box::new(proof)));
         }
         if seq < self.floor {
             return Observed::TooOld;
@@ -175,14 +167,29 @@ impl StatementWindow {
         if newest { Observed::Newest } else { Observed::Late }
     }
 
+    /// Compares a statement that [`Self::open`] let through with the kept one of its number; takes nothing in.
+    pub fn conflict(&self, statement: &GuardianStatement) -> Option<EquivocationProof> {
+        debug_assert_eq!(statement.header().session_key, self.session.session_key, "opened under this session's key");
+        let kept = self.kept.get(&statement.header().seq)?;
+        (kept.digest() != statement.envelope().digest()).then(|| EquivocationProof {
+            session: self.session.envelope().clone(),
+            first: kept.clone(),
+            second: statement.envelope().clone(),
+        })
+    }
+
     /// The newest statement, as peers compare it.
     pub fn head(&self) -> Option<Head> {
-        let (seq, envelope) = self.kept.last_key_value()?;
+        self.head_at(*self.kept.last_key_value()?.0)
+    }
+
+    /// One kept statement, as peers compare it.
+    pub fn head_at(&self, seq: u64) -> Option<Head> {
         Some(Head {
             persona: self.session.persona.clone(),
             session_key: self.session.session_key,
-            seq: *seq,
-            digest: envelope.digest(),
+            seq,
+            digest: self.kept.get(&seq)?.digest(),
         })
     }
 
@@ -228,6 +235,8 @@ pub struct ProvenEquivocation {
     pub vendor: VendorId,
     /// Under which key.
     pub session_key: PublicKey,
+    /// The session that the proof rests on.
+    pub incarnation: SessionIncarnation,
     /// The number that was used twice.
     pub seq: u64,
     /// Digest of one statement.
@@ -307,9 +316,13 @@ impl EquivocationProof {
             persona: member.persona.clone(),
             vendor: member.vendor.clone(),
             session_key: session.session_key,
+            incarnation: session.incarnation,
             seq,
             first,
             second,
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,36 @@
 //! The guardian: one persona's sidecar. Observes every subject, signs, gossips, votes.
+//!
+//! Upon every input: judge every subject anew ([`observation`]), vote on what changed or must be renewed ([`voting`]), and
+//! speak: a heartbeat at once when a word changed, otherwise every [`super::policy::Timing::heartbeat`].
+//!
+//! * Without a session it signs nothing. One run has one session key and one sequence of numbers, which never goes back:
+//!   a warden that restarts opens a new session for the same key, and nothing is ever signed twice under one number (S8).
+//! * Its word is its own observation alone; what peers say ([`peers`]) is compared and shown, and never repeated as its own.
+//! * It votes under the warden's published episode only, and only with the warden's roster and policy (S1, S3).
+//! * It doubts itself first: late timers lengthen its patience, its own sleep accuses nobody, and when it is unwell it abstains
+//!   from soft evidence. PID 1's word needs no punctuality, and the warden reads it again.
 
+mod link;
+mod observation;
+mod peers;
+mod view;
+mod voting;
+
+use self::observation::Observation;
+use self::peers::{Peer, reject};
+use self::voting::Cast;
 use super::evidence::{Attestation, TickState, UnitState};
+use super::failure_detector::SelfHealth;
 use super::policy::Policy;
 use super::roster::Roster;
-use super::signing::SigningKey;
-use super::statement::{Envelope, EquivocationProof, StateName, StatementCodec};
+use super::session::VerifiedSession;
+use super::signing::{SigningKey, VerifyingKey};
+use super::statement::{
+    Codec, Envelope, EpisodeStatement, EquivocationProof, Header, Heartbeat, JournalHead, StateName, Statement,
+    StatementCodec, Verified,
+};
 use super::types::{BootId, Digest, EpisodeId, Nonce, PersonaId, PublicKey, SubjectName, Timestamp};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -188,35 +213,265 @@ pub enum GuardianEvent {
     },
 }
 
+/// The link to the warden.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    /// Not connected.
+    Down,
+    /// Connected; a session was asked for and is not yet here.
+    Asked,
+    /// The session was opened over this connection.
+    Open,
+}
+
+/// An episode as published.
+#[derive(Clone, Debug)]
+struct Published {
+    statement: Verified<EpisodeStatement>,
+    /// The warden counts by another roster or policy: nothing can be voted on.
+    mismatch: Option<&'static str>,
+}
+
 /// The state machine.
 pub struct Guardian<C: StatementCodec> {
     config: GuardianConfig<C>,
+    /// The roster's key of the warden; `None` never happens with a checked roster, and then nothing of it is believed.
+    warden_key: Option<VerifyingKey>,
+    link: Link,
+    session: Option<VerifiedSession>,
+    /// Number of the last own statement of this run; never goes back, whatever the warden does.
+    seq: u64,
+    /// The newest own statements, for a peer that fetches one.
+    said: VecDeque<(u64, Envelope)>,
+    observations: BTreeMap<SubjectName, Observation>,
+    episodes: BTreeMap<SubjectName, Published>,
+    casts: BTreeMap<SubjectName, Cast>,
+    /// Challenges for which a reading is under way.
+    observing: BTreeMap<SubjectName, Nonce>,
+    peers: BTreeMap<PersonaId, Peer>,
+    health: SelfHealth,
+    abstains: Option<&'static str>,
+    receipt: JournalHead,
+    last_receipt: Option<Envelope>,
+    heartbeat_due: Timestamp,
+    /// The time of the last step.
+    stepped_at: Timestamp,
+    /// When the next step was due, to know how late it is.
+    due: Option<Timestamp>,
 }
+
+/// Own statements kept.
+const SAID: usize = 64;
+/// Lateness below this is a timer's ordinary coarseness.
+const PUNCTUAL: Duration = Duration::from_millis(20);
 
 impl<C: StatementCodec> Guardian<C> {
     /// A guardian that has seen nothing yet.
     pub fn new(config: GuardianConfig<C>) -> Self {
-        Self { config }
+        let timing = &config.policy.timing;
+        let observations = config
+            .policy
+            .subjects
+            .iter()
+            .map(|(name, policy)| (name.clone(), Observation::new(name, policy, &config.persona, config.boot, timing)))
+            .collect();
+        let peers = config
+            .roster
+            .members()
+            .filter(|member| member.persona != config.persona)
+            .map(|member| (member.persona.clone(), Peer::default()))
+            .collect();
+        let mut guardian = Self {
+            warden_key: VerifyingKey::new(config.roster.statement().warden).ok(),
+            link: Link::Down,
+            session: None,
+            seq: 0,
+            said: VecDeque::new(),
+            observations,
+            episodes: BTreeMap::new(),
+            casts: BTreeMap::new(),
+            observing: BTreeMap::new(),
+            peers,
+            health: SelfHealth::default(),
+            abstains: None,
+            receipt: JournalHead::default(),
+            last_receipt: None,
+            heartbeat_due: Timestamp::ZERO,
+            stepped_at: Timestamp::ZERO,
+            due: None,
+            config,
+        };
+        if let Some(receipt) = guardian.config.last_receipt.take() {
+            // A receipt that does not hold is as good as none.
+            let _ = guardian.receipt(&receipt);
+        }
+        guardian
     }
 
     /// Takes one input at `now` and says what is to be done.
     pub fn step(&mut self, now: Timestamp, input: GuardianInput) -> Vec<GuardianEffect> {
-        let _ = (now, input, &self.config);
-        Vec::new()
+        let mut out = Vec::new();
+        self.notice_own_lateness(now, matches!(input, GuardianInput::Timer));
+        self.take(now, input, &mut out);
+        let changed = self.judge(now, &mut out);
+        self.notice_abstention(&mut out);
+        self.vote(now, &mut out);
+        if changed || now >= self.heartbeat_due {
+            self.heartbeat(now, &mut out);
+        }
+        self.stepped_at = now;
+        self.due = self.next_deadline();
+        out
     }
 
     /// When [`GuardianInput::Timer`] is due next.
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        None
+        let silence = self.observations.values().filter_map(|seen| seen.deadline(&self.health));
+        let renewal = self.casts.values().filter_map(|cast| cast.renew_at).filter(|_| self.link_is_open());
+        silence.chain(renewal).filter(|at| *at > self.stepped_at).chain([self.heartbeat_due]).min()
     }
 
-    /// One statement that it holds, its own or another's, with the session it was made under: what a peer's fetch gets.
-    pub fn held(&self, _session_key: &PublicKey, _seq: u64) -> Option<(Envelope, Envelope)> {
-        None
+    fn take(&mut self, now: Timestamp, input: GuardianInput, out: &mut Vec<GuardianEffect>) {
+        let timing = self.config.policy.timing;
+        match input {
+            GuardianInput::WardenConnected { nonce } => self.request_session(nonce, out),
+            GuardianInput::WardenLost => self.link = Link::Down,
+            GuardianInput::SessionOpened(envelope) => self.session_opened(now, &envelope, out),
+            GuardianInput::FromWarden(envelope) => self.from_warden(&envelope, out),
+            GuardianInput::FromPeer { from, envelope } => self.from_peer(now, &from, &envelope, out),
+            GuardianInput::ProofFromPeer(proof) => self.take_proof(&proof, None, out),
+            GuardianInput::PeerConnected(persona) => self.peer_connected(&persona, out),
+            // A broken connection is silence like any other: the heartbeats that do not come tell.
+            GuardianInput::PeerLost(_) => {}
+            GuardianInput::Fetched { session, statement } => self.fetched(&session, &statement, out),
+            GuardianInput::UnitChanged { subject, state } => {
+                self.observe(&subject, |seen| seen.unit_changed(now, state, &timing));
+            }
+            GuardianInput::PingSent { subject } => {
+                self.observe(&subject, |seen| seen.ping_sent(now));
+            }
+            GuardianInput::PingAnswered { subject, pid, round_trip } => {
+                if self.observe(&subject, |seen| seen.ping_answered(now, pid, round_trip)) == Some(false) {
+                    reject("wrong_peer", None, out);
+                }
+            }
+            GuardianInput::TicksRead { subject, pid, ticks, challenge } => {
+                if self.observe(&subject, |seen| seen.ticks_read(now, pid, ticks, challenge)) == Some(false) {
+                    reject("wrong_peer", None, out);
+                }
+            }
+            GuardianInput::TimerLate(late) => {
+                self.health.note(now, late);
+                if late >= SelfHealth::SLEPT {
+                    self.excuse_all(now);
+                }
+            }
+            GuardianInput::Resumed => self.excuse_all(now),
+            GuardianInput::Timer => {}
+        }
     }
 
-    /// Everything there is to show, at `now`.
-    pub fn view(&self, _now: Timestamp) -> super::view::GuardianView {
-        super::view::GuardianView::default()
+    fn observe<T>(&mut self, subject: &SubjectName, see: impl FnOnce(&mut Observation) -> T) -> Option<T> {
+        self.observations.get_mut(subject).map(see)
+    }
+
+    /// Time in which this guardian itself did not run is nobody's silence; much of it excuses everybody.
+    fn notice_own_lateness(&mut self, now: Timestamp, timer: bool) {
+        let Some(late) = self.due.map(|due| now.saturating_since(due)) else { return };
+        if timer || late > SelfHealth::LATE {
+            self.health.note(now, late);
+        }
+        if late >= SelfHealth::SLEPT {
+            self.excuse_all(now);
+        } else if late > PUNCTUAL {
+            self.observations.values_mut().for_each(|seen| seen.forgive(now, late));
+        }
+    }
+
+    fn excuse_all(&mut self, now: Timestamp) {
+        let grace = self.config.policy.timing.resume_grace;
+        self.observations.values_mut().for_each(|seen| seen.excuse(now, grace));
+    }
+
+    fn judge(&mut self, now: Timestamp, out: &mut Vec<GuardianEffect>) -> bool {
+        let mut any = false;
+        for (subject, seen) in &mut self.observations {
+            let episode = self.episodes.get(subject).map(|published| published.statement.id);
+            if seen.judge(now, episode, &self.health, &self.config.policy.timing) {
+                any = true;
+                out.push(GuardianEffect::Event(GuardianEvent::VerdictChanged(seen.attestation().clone())));
+            }
+        }
+        any
+    }
+
+    fn notice_abstention(&mut self, out: &mut Vec<GuardianEffect>) {
+        let reason = if !self.link_is_open() {
+            Some("no_session")
+        } else if self.health.is_unwell() {
+            Some("self_unwell")
+        } else {
+            self.episodes.values().find_map(|published| published.mismatch)
+        };
+        if reason != self.abstains {
+            self.abstains = reason;
+            out.extend(reason.map(|reason| GuardianEffect::Event(GuardianEvent::Abstains { reason })));
+        }
+    }
+
+    fn link_is_open(&self) -> bool {
+        self.link == Link::Open
+    }
+
+    /// The header of the next own statement, with a number that was never used; `None` without a session.
+    fn next_header(&mut self, observed_at: Timestamp) -> Option<Header> {
+        let session = self.session.as_ref()?;
+        self.seq += 1;
+        Some(Header {
+            cluster: session.cluster.clone(),
+            node: session.node.clone(),
+            boot: self.config.boot,
+            roster_epoch: self.config.roster.epoch(),
+            roster: self.config.roster.digest(),
+            policy: self.config.policy.digest,
+            persona: self.config.persona.clone(),
+            incarnation: session.incarnation,
+            session_key: session.session_key,
+            seq: self.seq,
+            observed_at,
+        })
+    }
+
+    /// Signs a statement whose header is the last one of [`Self::next_header`].
+    fn seal<T: Statement>(&mut self, statement: &T) -> Envelope
+    where
+        C: Codec<T>,
+    {
+        let envelope = Envelope::seal(statement, &self.config.session_key, &self.config.codec);
+        self.said.push_back((self.seq, envelope.clone()));
+        if self.said.len() > SAID {
+            self.said.pop_front();
+        }
+        envelope
+    }
+
+    fn heartbeat(&mut self, now: Timestamp, out: &mut Vec<GuardianEffect>) {
+        self.heartbeat_due = now + self.config.policy.timing.heartbeat;
+        let Some(header) = self.next_header(now) else { return };
+        let heartbeat = Heartbeat {
+            header,
+            attestations: self.observations.values().map(|seen| seen.attestation().clone()).collect(),
+            health: self.health.score(),
+            heads: self.take_heads(),
+            receipt: self.receipt,
+        };
+        let envelope = self.seal(&heartbeat);
+        if self.link_is_open() {
+            out.push(GuardianEffect::ToWarden(envelope.clone()));
+        }
+        out.push(GuardianEffect::Broadcast(envelope));
     }
 }
+
+#[cfg(test)]
+mod tests;

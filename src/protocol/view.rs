@@ -1,7 +1,7 @@
 //! What the cores show of themselves: plain facts, for `quorum`, `explain` and metrics. No rule reads a view.
 
-use super::evidence::{Attestation, FaultClass};
-use super::statement::{EpisodeStatement, StateName, Vote};
+use super::evidence::{Attestation, FaultClass, TickState};
+use super::statement::{EpisodeStatement, JournalHead, StateName, Vote};
 use super::types::{
     EpisodeId, Incarnation, PersonaId, Round, Rung, SessionIncarnation, SubjectName, Timestamp, VendorId,
     WardenInstance,
@@ -133,6 +133,10 @@ pub struct GuardianView {
     pub abstains: Option<&'static str>,
     /// Its word on every subject it watches, by name.
     pub attestations: Vec<Attestation>,
+    /// Every wrapper's ticks as last read, by subject.
+    pub ticks: Vec<(SubjectName, TickState)>,
+    /// The highest receipt of the warden that it has seen.
+    pub receipt: JournalHead,
     /// The warden's newest episodes, by subject.
     pub episodes: Vec<EpisodeStatement>,
     /// What it has of every other persona of the roster, by name.

@@ -1,0 +1,253 @@
+//! What a guardian hears from its peers: sessions, statements, proofs.
+//!
+//! * A session counts when warden and persona signed it and it is newer than the one known; under the same key the run goes
+//!   on, under another a new one begins.
+//! * A heartbeat or vote counts when it came over the author's own connection, under its session's key. Only an author's
+//!   latest word is taken in; everything goes into the [`StatementWindow`], where two statements of one number meet.
+//! * Heartbeats name what their author has of others. One that names another statement than ours makes us fetch that one
+//!   statement, and nothing else.
+//! * A proof, found or received, is checked whole, spread once, given to the warden, and costs its subject our ear until the
+//!   warden has minted it a newer session (after the operator readmitted it).
+//! * What is kept of a peer is bounded: one window, one heartbeat, one proof.
+
+use super::super::equivocation::{GuardianStatement, Observed, StatementWindow};
+use super::super::session::verify_session;
+use super::super::signing::Domain;
+use super::super::statement::{Envelope, EquivocationProof, Head, Heartbeat, StatementCodec};
+use super::super::types::{PersonaId, PublicKey, SessionIncarnation, SubjectName, Timestamp};
+use super::{Guardian, GuardianEffect, GuardianEvent};
+use std::collections::BTreeSet;
+
+/// Heads in a heartbeat at most, over all peers.
+const MAX_HEADS: usize = 16;
+
+/// Another guardian.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Peer {
+    pub(super) window: Option<StatementWindow>,
+    pub(super) heartbeat: Option<Heartbeat>,
+    pub(super) heartbeat_at: Option<Timestamp>,
+    /// The newest session it had when it was proven to lie.
+    pub(super) quarantined: Option<SessionIncarnation>,
+    proof: Option<EquivocationProof>,
+    /// Sessions up to this one were proven to lie and are done with.
+    forgiven: Option<SessionIncarnation>,
+    /// Statements that came since the own last heartbeat.
+    unreported: BTreeSet<u64>,
+}
+
+impl<C: StatementCodec> Guardian<C> {
+    /// One statement that it holds, its own or another's, with the session it was made under: what a peer's fetch gets.
+    pub fn held(&self, session_key: &PublicKey, seq: u64) -> Option<(Envelope, Envelope)> {
+        if let Some(session) = self.session.as_ref().filter(|session| session.session_key == *session_key) {
+            let (_, said) = self.said.iter().find(|(number, _)| *number == seq)?;
+            return Some((session.envelope().clone(), said.clone()));
+        }
+        let mut windows = self.peers.values().filter_map(|peer| peer.window.as_ref());
+        let window = windows.find(|window| window.session().session_key == *session_key)?;
+        Some((window.session().envelope().clone(), window.get(seq)?.clone()))
+    }
+
+    pub(super) fn peer_connected(&mut self, persona: &PersonaId, out: &mut Vec<GuardianEffect>) {
+        if !self.peers.contains_key(persona) {
+            return;
+        }
+        if let Some(session) = &self.session {
+            out.push(GuardianEffect::ToPeer(persona.clone(), session.envelope().clone()));
+        }
+        // Proofs are few, and whoever knows one already passes it over.
+        out.extend(self.peers.values().filter_map(|peer| peer.proof.clone()).map(GuardianEffect::BroadcastProof));
+    }
+
+    pub(super) fn from_peer(
+        &mut self,
+        now: Timestamp,
+        from: &PersonaId,
+        envelope: &Envelope,
+        out: &mut Vec<GuardianEffect>,
+    ) {
+        if !self.peers.contains_key(from) {
+            return reject("unknown_persona", Some(from), out);
+        }
+        let taken = match envelope.domain {
+            Domain::Session => self.session_from(from, envelope),
+            Domain::Heartbeat | Domain::Vote => self.statement_from(now, from, envelope, out),
+            _ => Err("wrong_domain"),
+        };
+        if let Err(reason) = taken {
+            reject(reason, Some(from), out);
+        }
+    }
+
+    fn session_from(&mut self, from: &PersonaId, envelope: &Envelope) -> Result<(), &'static str> {
+        let known = self.peers.get(from).and_then(|peer| peer.window.as_ref());
+        if known.is_some_and(|window| window.session().envelope() == envelope) {
+            return Ok(());
+        }
+        let session = verify_session(envelope, &self.config.roster, &self.config.codec).map_err(|e| e.as_str())?;
+        if session.persona != *from {
+            return Err("wrong_author");
+        }
+        if session.boot != self.config.boot {
+            return Err("wrong_boot");
+        }
+        let Some(peer) = self.peers.get_mut(from) else { return Err("unknown_persona") };
+        let incarnation = session.incarnation;
+        let newer = match &mut peer.window {
+            Some(window) if peer.quarantined.is_some_and(|last| incarnation > last) => {
+                // What was proven is over and done with; it must not be found again in the old window.
+                *window = StatementWindow::new(session);
+                true
+            }
+            Some(window) => window.renew(session),
+            none => {
+                *none = Some(StatementWindow::new(session));
+                true
+            }
+        };
+        if !newer {
+            return Err("stale_session");
+        }
+        peer.unreported.clear();
+        if let Some(last) = peer.quarantined.take_if(|last| incarnation > *last) {
+            peer.forgiven = Some(last);
+            peer.proof = None;
+            self.distrust(from, false);
+        }
+        Ok(())
+    }
+
+    fn statement_from(
+        &mut self,
+        now: Timestamp,
+        from: &PersonaId,
+        envelope: &Envelope,
+        out: &mut Vec<GuardianEffect>,
+    ) -> Result<(), &'static str> {
+        let Some(peer) = self.peers.get_mut(from) else { return Err("unknown_persona") };
+        if peer.quarantined.is_some() {
+            return Err("quarantined");
+        }
+        let window = peer.window.as_mut().ok_or("no_session")?;
+        let statement = window.open(envelope, &self.config.codec).map_err(|e| e.as_str())?;
+        let seq = statement.header().seq;
+        match window.observe(&statement) {
+            Observed::Repeated | Observed::TooOld => return Ok(()),
+            Observed::Conflict(proof) => {
+                self.take_proof(&proof, Some(from), out);
+                return Ok(());
+            }
+            Observed::Late => {
+                peer.report(seq);
+                return Ok(());
+            }
+            Observed::Newest => peer.report(seq),
+        }
+        if let GuardianStatement::Heartbeat(heartbeat) = statement {
+            let heartbeat = heartbeat.into_inner();
+            let heads = heartbeat.heads.clone();
+            peer.heartbeat = Some(heartbeat);
+            peer.heartbeat_at = Some(now);
+            if let Some(observation) = self.observations.get_mut(&SubjectName::agent(from)) {
+                observation.heartbeat(now);
+            }
+            self.compare(from, &heads, out);
+        }
+        Ok(())
+    }
+
+    fn compare(&self, from: &PersonaId, heads: &[Head], out: &mut Vec<GuardianEffect>) {
+        for head in heads.iter().take(MAX_HEADS).filter(|head| head.persona != *from) {
+            let Some(peer) = self.peers.get(&head.persona).filter(|peer| peer.quarantined.is_none()) else { continue };
+            if peer.window.as_ref().is_some_and(|window| window.contradicts(head)) {
+                out.push(GuardianEffect::Fetch { from: from.clone(), session_key: head.session_key, seq: head.seq });
+            }
+        }
+    }
+
+    pub(super) fn fetched(&mut self, session: &Envelope, statement: &Envelope, out: &mut Vec<GuardianEffect>) {
+        let proof = verify_session(session, &self.config.roster, &self.config.codec).map_err(|e| e.as_str()).and_then(
+            |session| {
+                let window = self.peers.get(&session.persona).and_then(|peer| peer.window.as_ref());
+                let window = window.filter(|window| window.session().session_key == session.session_key);
+                let window = window.ok_or("no_session")?;
+                Ok(window.conflict(&window.open(statement, &self.config.codec).map_err(|e| e.as_str())?))
+            },
+        );
+        match proof {
+            Ok(Some(proof)) => self.take_proof(&proof, None, out),
+            Ok(None) => {}
+            Err(reason) => reject(reason, None, out),
+        }
+    }
+
+    /// Checks a proof, and if it holds: quarantine, spread, tell the warden. Once per persona until it is readmitted.
+    pub(super) fn take_proof(
+        &mut self,
+        proof: &EquivocationProof,
+        from: Option<&PersonaId>,
+        out: &mut Vec<GuardianEffect>,
+    ) {
+        let proven = match proof.check(&self.config.roster, &self.config.codec) {
+            Ok(proven) => proven,
+            Err(error) => return reject(error.as_str(), from, out),
+        };
+        let Some(peer) = self.peers.get_mut(&proven.persona) else { return };
+        if peer.quarantined.is_some() || peer.forgiven.is_some_and(|last| proven.incarnation <= last) {
+            return;
+        }
+        let newest = peer.window.as_ref().map(|window| window.session().incarnation);
+        peer.quarantined = newest.max(Some(proven.incarnation));
+        peer.proof = Some(proof.clone());
+        self.distrust(&proven.persona, true);
+        out.push(GuardianEffect::ProofToWarden(proof.clone()));
+        out.push(GuardianEffect::BroadcastProof(proof.clone()));
+        out.push(GuardianEffect::Event(GuardianEvent::Equivocated {
+            persona: proven.persona,
+            first: proven.first,
+            second: proven.second,
+        }));
+    }
+
+    fn distrust(&mut self, persona: &PersonaId, distrusted: bool) {
+        if let Some(observation) = self.observations.get_mut(&SubjectName::agent(persona)) {
+            observation.distrusted = distrusted;
+        }
+    }
+
+    /// Proofs that the warden must hear of: it may have restarted since they were found.
+    pub(super) fn proofs(&self) -> impl Iterator<Item = &EquivocationProof> {
+        self.peers.values().filter_map(|peer| peer.proof.as_ref())
+    }
+
+    /// What the own heartbeat says of others: each one's newest statement, then what else came since the last heartbeat, so
+    /// that a statement shown to one peer only is compared even when another followed at once.
+    pub(super) fn take_heads(&mut self) -> Vec<Head> {
+        let mut heads: Vec<Head> =
+            self.peers.values().filter_map(|peer| peer.window.as_ref()?.head()).take(MAX_HEADS).collect();
+        for peer in self.peers.values_mut() {
+            let unreported = std::mem::take(&mut peer.unreported);
+            let Some(window) = &peer.window else { continue };
+            let newest = window.head().map(|head| head.seq);
+            for seq in unreported.into_iter().rev().filter(|seq| Some(*seq) != newest) {
+                if heads.len() < MAX_HEADS {
+                    heads.extend(window.head_at(seq));
+                }
+            }
+        }
+        heads
+    }
+}
+
+impl Peer {
+    fn report(&mut self, seq: u64) {
+        self.unreported.insert(seq);
+        if self.unreported.len() > MAX_HEADS {
+            self.unreported.pop_first();
+        }
+    }
+}
+
+pub(super) fn reject(reason: &'static str, from: Option<&PersonaId>, out: &mut Vec<GuardianEffect>) {
+    out.push(GuardianEffect::Event(GuardianEvent::Rejected { reason, from: from.cloned() }));
+}
