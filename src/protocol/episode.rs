@@ -20,7 +20,7 @@
 use super::evidence::{Attestation, FaultClass, UnitState};
 use super::ladder::Ledger;
 use super::policy::SubjectPolicy;
-use super::statement::{Envelope, EpisodeStatement, StateName};
+use super::statement::{Envelope, EpisodeStatement, Outcome, StateName};
 use super::types::{Incarnation, Nonce, PersonaId, Round, SubjectName, Timestamp, VendorId};
 use super::view::HeldBy;
 use super::vote_keeper::VoteKeeper;
@@ -37,8 +37,11 @@ pub enum Phase {
     Rereading,
     /// The permit was given out.
     Executing,
-    /// OUTCOME is being written; then the slot is long free and the next round begins.
-    Closing,
+    /// OUTCOME or ABORT is being written; the slot is free already, the next round begins when it is on the disk.
+    Closing {
+        /// It was an ABORT: back to Suspect instead of Settling.
+        aborted: bool,
+    },
 }
 
 /// An action under way.
@@ -158,8 +161,8 @@ pub enum State {
         class: FaultClass,
         /// Until when it takes a slot and waits for PID 1's job.
         until: Timestamp,
-        /// Written: the record its end waits for.
-        closing: Option<u64>,
+        /// Found out: the record that its end waits for, and what it says.
+        closing: Option<(u64, Outcome)>,
     },
     /// Left alone: ladder or budget spent.
     Held(HeldBy),
@@ -270,7 +273,9 @@ pub struct Subject {
     pub reason: &'static str,
     /// What a vote must match: the current episode as last signed.
     pub episode: EpisodeStatement,
-    /// That statement's bytes.
+    /// That statement as last published.
+    pub shown: Option<EpisodeStatement>,
+    /// The bytes of what was last published.
     pub published: Option<Envelope>,
     /// The rung that the operator approved in this episode.
     pub approved: bool,

@@ -1,404 +1,833 @@
 //! The warden: the one place that counts votes, and the only one that may act.
+//!
+//! A reference monitor: f+1 voting in one trusted place lets n = 2f+1 guardians suffice. It believes PID 1, its journal and
+//! the kernel's peer credentials; of the guardians it believes only what q vendors say alike.
+//!
+//! How an action comes about, and where each rule stands:
+//!
+//! 1. votes are admitted and counted by [`super::vote_keeper`] (S1, S4);
+//! 2. [`Warden::next_move`] decides every transition of every subject: the whole life of an episode, in one match;
+//! 3. [`action`] writes INTENT with its certificate and waits until it is on the disk (S2, S4, S5, S6);
+//! 4. the unit is read again, compared with the run that was voted on (S3), and only then a [`ActionPermit`] is minted;
+//! 5. OUTCOME is on the disk before its receipt or a new nonce is published (S2, S9).
+//!
+//! Whatever is in doubt ends in no action, a reason and a page (S10).
 
-use super::evidence::{FaultClass, UnitState};
-use super::policy::{Action, Policy};
-use super::record::{LedgerEntry, OpenIntent, OperatorOrder, Record};
+mod action;
+mod admission;
+mod api;
+mod orders;
+mod permit;
+mod schedule;
+mod show;
+
+pub use api::{
+    Answer, Page, PeerFacts, PeerUnit, Recovered, ReplyTo, WardenConfig, WardenEffect, WardenEvent, WardenInput,
+};
+pub use permit::{ActionPermit, Attempt};
+
+use super::episode::{Certified, Challenged, Phase, State, Subject};
+use super::evidence::{FaultClass, UnitReading, UnitState, classify_unit};
+use super::ladder::Ledger;
+use super::policy::{Action, BudgetPolicy, Consent, Mode, Policy};
+use super::record::{LedgerEntry, Record, chain_hash};
 use super::roster::Roster;
 use super::signing::SigningKey;
-use super::statement::{Envelope, EquivocationProof, JournalHead, Outcome, StateName, StatementCodec};
+use super::statement::{Codec, Envelope, EpisodeStatement, JournalHead, Outcome, Receipt, StateName, StatementCodec};
 use super::types::{
-    BootId, EpisodeId, Incarnation, InvocationId, Nonce, PersonaId, Round, Rung, SessionIncarnation, SubjectName,
-    Timestamp, WardenInstance,
+    BootId, Digest, EpisodeId, Incarnation, Nonce, PersonaId, Round, SetEpoch, SubjectName, Timestamp, VendorId,
+    WardenInstance,
 };
+use super::view::HeldBy;
+use super::vote_keeper::{Ballot, VoteKeeper};
+use admission::Guardian;
+use orders::Hold;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a warden is made from.
-pub struct WardenConfig<C: StatementCodec> {
-    /// Signs sessions, episodes and receipts.
-    pub key: SigningKey,
-    /// Who may vote.
-    pub roster: Arc<Roster>,
-    /// What may be done.
-    pub policy: Arc<Policy>,
-    /// This boot.
-    pub boot: BootId,
-    /// Turns statements into bytes.
-    pub codec: C,
-    /// Randomness for nonces: 32 bytes that nobody else knows. Never used for keys.
-    pub entropy: [u8; 32],
-    /// What the journal holds.
-    pub recovered: Recovered,
-}
-
-/// What a journal tells a warden that starts.
-#[derive(Clone, Debug, Default)]
-pub struct Recovered {
-    /// Where the chain stands.
-    pub head: JournalHead,
-    /// The last instance; the new one is one more.
-    pub instance: WardenInstance,
-    /// The boot of the last instance, if there was one.
-    pub boot: Option<BootId>,
-    /// The newest ledger entry of each subject, and of the node.
-    pub ledgers: Vec<LedgerEntry>,
-    /// INTENTs without an end.
-    pub open_intents: Vec<OpenIntent>,
-    /// Holds in force: who said so (uid), the order, why.
-    pub holds: Vec<(u32, OperatorOrder, String)>,
-    /// Personas without a vote, and the proofs.
-    pub quarantined: Vec<(PersonaId, EquivocationProof)>,
-    /// The newest receipts, oldest first, at most [`Recovered::RECEIPTS`].
-    pub receipts: Vec<Envelope>,
-    /// The journal is damaged: everything is Held, with this text for people.
-    pub damage: Option<String>,
-}
-
-impl Recovered {
-    /// How many receipts are kept at hand for `history` and `explain`.
-    pub const RECEIPTS: usize = 256;
-}
-
-/// What the kernel and PID 1 say of the process at the other end of a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerFacts {
-    /// Its user.
-    pub uid: u32,
-    /// Its process.
-    pub pid: u32,
-    /// The unit it belongs to, read before anything else; `None`: none that is configured.
-    pub before: Option<PeerUnit>,
-    /// The same, read again afterwards: must be equal.
-    pub after: Option<PeerUnit>,
-}
-
-/// A unit, as read for a connection's process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerUnit {
-    /// The subject.
-    pub subject: SubjectName,
-    /// Its main process.
-    pub main_pid: u32,
-    /// Its run.
-    pub invocation: InvocationId,
-}
-
-/// Names the caller that waits for a [`WardenEffect::Reply`]; the shell's own number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ReplyTo(pub u64);
-
-/// Everything that can happen to a warden.
-#[derive(Clone, Debug)]
-pub enum WardenInput {
-    /// All records up to this one are on the disk.
-    Synced(JournalHead),
-    /// PID 1's word on a unit; `None`: it cannot be seen.
-    UnitChanged {
-        /// Which.
-        subject: SubjectName,
-        /// Its state.
-        state: Option<UnitState>,
-    },
-    /// An agent wants a number for its session request.
-    NonceWanted {
-        /// Who.
-        peer: PeerFacts,
-        /// Where the answer goes.
-        reply: ReplyTo,
-    },
-    /// An agent asks for a session.
-    SessionWanted {
-        /// Who.
-        peer: PeerFacts,
-        /// Its signed request.
-        request: Envelope,
-        /// Where the answer goes.
-        reply: ReplyTo,
-    },
-    /// A heartbeat or a vote.
-    Submitted(Envelope),
-    /// A proof of equivocation.
-    ProofSubmitted(EquivocationProof),
-    /// A receipt that an agent kept, signed by us, for the check against a rolled-back journal.
-    ReceiptShown(Envelope),
-    /// The accused process answered a challenge, on a connection whose peer is the given process.
-    ChallengeAnswered {
-        /// Which process.
-        pid: u32,
-        /// The number it was given.
-        nonce: Nonce,
-    },
-    /// How long a process has waited for a CPU so far (schedstat); `None`: cannot be told.
-    RunDelay {
-        /// Which challenge.
-        nonce: Nonce,
-        /// Cumulative.
-        delay: Option<Duration>,
-    },
-    /// The state of a unit, read from PID 1 for the last check before an act.
-    Reread {
-        /// For which attempt.
-        attempt: Attempt,
-        /// Its state; `None`: it cannot be seen.
-        state: Option<UnitState>,
-    },
-    /// An action returned.
-    Acted {
-        /// Which attempt.
-        attempt: Attempt,
-        /// What PID 1 answered.
-        result: Result<(), String>,
-        /// What a `run` rung printed.
-        output: String,
-    },
-    /// Root spoke, through the operator socket.
-    Ordered {
-        /// The user, as the kernel tells.
-        uid: u32,
-        /// What.
-        order: OperatorOrder,
-        /// Why.
-        reason: String,
-        /// Where the answer goes.
-        reply: ReplyTo,
-    },
-    /// The node resumed from suspend.
-    Resumed,
-    /// The system is going down: no new repairs.
-    SystemStopping,
-    /// A deadline named by [`Warden::next_deadline`] has come.
-    Timer,
-}
-
-/// One attempt to act: what may happen at most once (rule S2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Attempt {
-    /// The episode.
-    pub episode: EpisodeId,
-    /// The rung.
-    pub rung: Rung,
-    /// The round.
-    pub round: Round,
-}
-
-/// The right to act once: minted only by the warden's core, after INTENT is on the disk and the last check held.
-///
-/// Not `Clone`: a backend consumes it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct ActionPermit {
-    attempt: Attempt,
-    subject: SubjectName,
-    unit: String,
-    incarnation: Incarnation,
-    class: FaultClass,
-    action: Action,
-}
-
-impl ActionPermit {
-    /// The attempt it is for.
-    pub fn attempt(&self) -> Attempt {
-        self.attempt
-    }
-    /// The subject.
-    pub fn subject(&self) -> &SubjectName {
-        &self.subject
-    }
-    /// PID 1's name for it.
-    pub fn unit(&self) -> &str {
-        &self.unit
-    }
-    /// The run that may be acted on; on any other the backend must refuse.
-    pub fn incarnation(&self) -> Incarnation {
-        self.incarnation
-    }
-    /// The certified fault: a HANG is killed first.
-    pub fn class(&self) -> FaultClass {
-        self.class
-    }
-    /// What to do.
-    pub fn action(&self) -> &Action {
-        &self.action
-    }
-}
-
-/// Why a human is called. At most one page per cause and subject in [`super::policy::Timing::page_interval`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page {
-    /// From a closed set: also a metric label.
-    pub cause: &'static str,
-    /// Which subject; `None`: the node.
-    pub subject: Option<SubjectName>,
-    /// One sentence for people.
-    pub text: String,
-}
-
-/// What the warden wants done.
-#[derive(Debug, PartialEq)]
-pub enum WardenEffect {
-    /// Append this record and make it durable, in order; then say [`WardenInput::Synced`].
-    Append {
-        /// Its place: one more than the last.
-        seq: u64,
-        /// Chain hash of the record before.
-        previous: super::types::Digest,
-        /// The record.
-        record: Record,
-    },
-    /// Tell every agent: this subject's episode now reads so. The newest of each subject is kept for agents that connect later.
-    Publish {
-        /// The subject.
-        subject: SubjectName,
-        /// The signed statement.
-        episode: Envelope,
-    },
-    /// Tell every agent: this receipt is on the disk.
-    PublishReceipt(Envelope),
-    /// Answer a caller.
-    Reply {
-        /// Which.
-        to: ReplyTo,
-        /// What.
-        answer: Answer,
-    },
-    /// Ask the accused process itself. The shell sends it to the connection whose peer is this process, if there is one.
-    Challenge {
-        /// The process.
-        pid: u32,
-        /// What it must repeat.
-        nonce: Nonce,
-    },
-    /// Read how long a process has waited for a CPU, and say [`WardenInput::RunDelay`].
-    ReadRunDelay {
-        /// The process.
-        pid: u32,
-        /// The challenge it is for.
-        nonce: Nonce,
-    },
-    /// Read a unit from PID 1, and say [`WardenInput::Reread`].
-    Reread {
-        /// For which attempt.
-        attempt: Attempt,
-        /// Which unit.
-        subject: SubjectName,
-    },
-    /// Act, and say [`WardenInput::Acted`].
-    Act(ActionPermit),
-    /// Call a human.
-    Page(Page),
-    /// Something worth a log line and a metric.
-    Event(WardenEvent),
-}
-
-/// The answer to a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// A number for a session request.
-    Nonce(Nonce),
-    /// A session.
-    Session(Envelope),
-    /// Done, with a sentence for people.
-    Done(String),
-    /// Refused: a label, and a sentence for people.
-    Refused {
-        /// From a closed set.
-        reason: &'static str,
-        /// For people.
-        text: String,
-    },
-}
-
-/// Facts for logs and metrics.
-#[derive(Clone, Debug, PartialEq)]
-pub enum WardenEvent {
-    /// A subject's state changed.
-    StateChanged {
-        /// Whose.
-        subject: SubjectName,
-        /// From.
-        from: StateName,
-        /// To.
-        to: StateName,
-        /// The episode.
-        episode: EpisodeId,
-        /// Why.
-        reason: &'static str,
-    },
-    /// A statement was refused.
-    Rejected {
-        /// Label of `zeta_bft_statements_rejected_total`.
-        reason: &'static str,
-        /// Its author, when known.
-        persona: Option<PersonaId>,
-    },
-    /// A vote was counted.
-    VoteCounted {
-        /// On whom.
-        subject: SubjectName,
-        /// By whom.
-        persona: PersonaId,
-        /// `APPROVE` or `WITHDRAW`.
-        kind: &'static str,
-    },
-    /// A session was opened.
-    SessionOpened {
-        /// For whom.
-        persona: PersonaId,
-        /// Its number.
-        incarnation: SessionIncarnation,
-    },
-    /// A repair was refused.
-    Refused {
-        /// Of whom.
-        subject: SubjectName,
-        /// Label of `zeta_bft_repairs_refused_total`.
-        reason: &'static str,
-    },
-    /// A repair ended.
-    Repaired {
-        /// Of whom.
-        subject: SubjectName,
-        /// What was done.
-        action: super::statement::ActionKind,
-        /// How it ended.
-        outcome: Outcome,
-        /// From the certification to the new process.
-        took: Duration,
-        /// From the oldest counted observation to the certification.
-        detection: Duration,
-    },
-    /// A persona was proven to equivocate.
-    Equivocated {
-        /// Who.
-        persona: PersonaId,
-    },
-}
+/// The fault classes that can be voted on, strongest evidence first.
+const VOTABLE: [FaultClass; 3] = [FaultClass::Crash, FaultClass::Hang, FaultClass::Broken];
 
 /// The state machine.
 pub struct Warden<C: StatementCodec> {
-    config: WardenConfig<C>,
+    key: SigningKey,
+    roster: Arc<Roster>,
+    policy: Arc<Policy>,
+    boot: BootId,
+    codec: C,
+    entropy: [u8; 32],
+    drawn: u64,
+    instance: WardenInstance,
+    sessions_opened: u32,
+    episodes_opened: u32,
+    /// Where the chain stands with everything appended so far.
+    head: JournalHead,
+    /// The BOOT record of this instance; nothing is handed out before it is on the disk.
+    boot_record: u64,
+    booted: bool,
+    damage: Option<String>,
+    stopping: bool,
+    started_at: Timestamp,
+    accumulated_before: Duration,
+    now: Timestamp,
+    wall_ms: u64,
+    set_epoch: SetEpoch,
+    certified: u64,
+    places: u64,
+    subjects: BTreeMap<SubjectName, Subject>,
+    node: Ledger,
+    guardians: BTreeMap<PersonaId, Guardian>,
+    nonces: BTreeMap<u32, Nonce>,
+    holds: BTreeMap<Option<SubjectName>, Hold>,
+    /// What waits for a record to be on the disk.
+    after_sync: VecDeque<(u64, WardenEffect)>,
+    known_receipts: VecDeque<(u64, Digest)>,
+    pages: BTreeMap<(&'static str, Option<SubjectName>), Timestamp>,
+    /// Soft evidence is not acted on before this: after a start, and after a resume.
+    soft_from: Timestamp,
+    mass_accusation: bool,
+    /// Pairs of vendors that accused each other of BROKEN, and since when.
+    disputes: BTreeMap<(VendorId, VendorId), Timestamp>,
+    out: Vec<WardenEffect>,
+}
+
+/// What becomes of a subject next. Decided in one place, [`Warden::next_move`]; carried out in another.
+#[derive(Debug)]
+enum Move {
+    /// Another state; votes stay.
+    To(State, &'static str),
+    /// Another state, and a new round: votes void.
+    Void(State, &'static str),
+    /// No word and no vote against it is left.
+    Quiet,
+    /// Ask the accused process (HANG) or the voters (BROKEN) once more.
+    Challenge(FaultClass, Duration),
+    /// The accused process was silent: has it been starved of CPU?
+    Silent,
+    /// The quorum holds.
+    Certify(FaultClass, BTreeSet<VendorId>, Duration),
+    /// Certified on evidence that waits: a place in the queue.
+    Intend,
+    /// Observe mode: what would have been done.
+    WouldAct,
+    /// The rung is a page.
+    CallHuman,
+    /// Out of budget.
+    OutOfBudget(super::ladder::BudgetSpent),
+    /// Acting has gone on for too long.
+    TimeOut,
+    /// The repair did not help: next rung.
+    NextRung(&'static str),
+    /// The repair helped, or nobody says that it did not: the episode ends.
+    Recover(&'static str),
+    /// An earlier warden's INTENT was or was not carried out.
+    Reconcile(Outcome),
 }
 
 impl<C: StatementCodec> Warden<C> {
-    /// A warden over a recovered journal. The effects open its BOOT record and publish every subject's first episode.
+    /// A warden over a recovered journal. The effects open its BOOT record; once that is on the disk, every subject's first
+    /// episode is published.
     pub fn new(config: WardenConfig<C>, now: Timestamp, wall_ms: u64) -> (Self, Vec<WardenEffect>) {
-        let _ = (now, wall_ms);
-        (Self { config }, Vec::new())
+        let WardenConfig { key, roster, policy, boot, codec, entropy, recovered } = config;
+        let accumulated = recovered.ledgers.iter().map(|entry| entry.accumulated).max().unwrap_or_default();
+        let grace = now + policy.timing.resume_grace;
+        let mut warden = Self {
+            key,
+            boot,
+            codec,
+            entropy,
+            drawn: 0,
+            instance: WardenInstance(recovered.instance.0.saturating_add(1)),
+            sessions_opened: 0,
+            episodes_opened: 0,
+            head: recovered.head,
+            boot_record: 0,
+            booted: false,
+            damage: recovered.damage.clone(),
+            stopping: false,
+            started_at: now,
+            accumulated_before: accumulated,
+            now,
+            wall_ms,
+            set_epoch: SetEpoch(0),
+            certified: 0,
+            places: 0,
+            subjects: BTreeMap::new(),
+            node: Ledger::full(&node_budget(&policy), accumulated),
+            guardians: admission::guardians(&roster, &recovered),
+            nonces: BTreeMap::new(),
+            holds: orders::recover_holds(&recovered),
+            after_sync: VecDeque::new(),
+            known_receipts: VecDeque::new(),
+            pages: BTreeMap::new(),
+            soft_from: grace,
+            mass_accusation: false,
+            disputes: BTreeMap::new(),
+            out: Vec::new(),
+            roster,
+            policy,
+        };
+        if let Some(entry) = recovered.ledgers.iter().find(|entry| entry.subject.is_none()) {
+            warden.node = Ledger::from_entry(entry, &node_budget(&warden.policy));
+        }
+        for name in warden.policy.clone().subjects.keys() {
+            let subject = warden.first_episode(name, &recovered.ledgers);
+            warden.subjects.insert(name.clone(), subject);
+        }
+        for envelope in &recovered.receipts {
+            warden.know_receipt(envelope);
+        }
+        if warden.damage.is_some() {
+            warden.page("journal", None, "the journal is damaged: nothing will be repaired until it is restored");
+        } else {
+            let record = Record::Boot { instance: warden.instance, boot, at: now };
+            warden.boot_record = warden.append(record);
+            for open in &recovered.open_intents {
+                warden.reconcile_later(open);
+            }
+        }
+        let effects = warden.finish();
+        (warden, effects)
     }
 
     /// Takes one input at `now` and says what is to be done. `wall_ms` is Unix time: for holds that end at a time of day,
     /// and for people; no safety rule reads it.
     pub fn step(&mut self, now: Timestamp, wall_ms: u64, input: WardenInput) -> Vec<WardenEffect> {
-        let _ = (now, wall_ms, input, &self.config);
-        Vec::new()
+        self.now = self.now.max(now);
+        self.wall_ms = wall_ms;
+        match input {
+            WardenInput::Synced(head) => self.synced(head),
+            WardenInput::UnitChanged { subject, state } => self.unit_changed(&subject, state),
+            WardenInput::NonceWanted { peer, reply } => self.hand_out_nonce(&peer, reply),
+            WardenInput::SessionWanted { peer, request, reply } => self.open_session(&peer, &request, reply),
+            WardenInput::Submitted(envelope) => self.submitted(&envelope),
+            WardenInput::ProofSubmitted(proof) => self.take_proof(proof),
+            WardenInput::ReceiptShown(envelope) => self.receipt_shown(&envelope),
+            WardenInput::ChallengeAnswered { pid, nonce } => self.challenge_answered(pid, nonce),
+            WardenInput::RunDelay { nonce, delay } => self.run_delay(nonce, delay),
+            WardenInput::Reread { attempt, state } => self.reread(attempt, state),
+            WardenInput::Acted { attempt, result, output } => self.acted(attempt, result, &output),
+            WardenInput::Ordered { uid, order, reason, reply } => self.ordered(uid, order, reason, reply),
+            WardenInput::Resumed => self.resumed(),
+            WardenInput::SystemStopping => self.stopping = true,
+            WardenInput::Timer => {}
+        }
+        self.finish()
     }
 
-    /// When [`WardenInput::Timer`] is due next.
-    pub fn next_deadline(&self) -> Option<Timestamp> {
-        None
+    /// What becomes of a subject next: the whole life of an episode.
+    fn next_move(&self, subject: &Subject) -> Option<Move> {
+        let now = self.now;
+        let reading = self.reading(subject);
+        if subject.state.is_open() || matches!(subject.state, State::Settling { .. } | State::Unconfirmed { .. }) {
+            if let Some(UnitReading::Operator(reason)) = reading {
+                return Some(Move::Void(State::Operator(subject.episode.incarnation), reason.as_str()));
+            }
+            if self.hold_on(&subject.name).is_some() && subject.state != State::Healthy {
+                return Some(Move::Void(State::Healthy, "hold"));
+            }
+        }
+        if self.damage.is_some() || !self.booted {
+            return None;
+        }
+        let timing = &self.policy.timing;
+        match &subject.state {
+            State::Healthy => {
+                let held = self.hold_on(&subject.name).is_some();
+                (!held && self.is_accused(subject)).then_some(Move::To(State::Suspect, "accused"))
+            }
+            State::Suspect => self.suspect_move(subject, reading),
+            State::Challenged(challenged) => self.challenged_move(subject, challenged, reading),
+            State::Certified(certified) => self.certified_move(subject, certified, reading),
+            State::AwaitingApproval { until, .. } => {
+                if self.says_up(subject) {
+                    Some(Move::Void(State::Healthy, "recovered"))
+                } else {
+                    (now >= *until).then_some(Move::Void(State::Suspect, "approval_expired"))
+                }
+            }
+            State::Acting(acting) => {
+                let overdue = now >= acting.deadline && acting.phase == Phase::Executing;
+                overdue.then_some(Move::TimeOut)
+            }
+            State::Settling { class, until, attempt } => {
+                if matches!(reading, Some(UnitReading::Crashed(_))) {
+                    return Some(Move::NextRung("crashed_while_settling"));
+                }
+                let due = now >= *until;
+                let judged_by_work = *class == FaultClass::Broken;
+                if (due || judged_by_work) && self.says_up(subject) {
+                    Some(Move::Recover("recovered"))
+                } else if (due || judged_by_work) && self.says_down(subject, *class) {
+                    Some(Move::NextRung("not_helped"))
+                } else {
+                    due.then(|| {
+                        let state = State::Unconfirmed {
+                            attempt: *attempt,
+                            class: *class,
+                            until: now + timing.unconfirmed_max,
+                            incarnation: subject.episode.incarnation,
+                            active_all_along: matches!(reading, Some(UnitReading::Running)),
+                        };
+                        Move::To(state, "no_quorum_of_verdicts")
+                    })
+                }
+            }
+            State::Unconfirmed { class, until, active_all_along, .. } => {
+                if self.says_up(subject) {
+                    Some(Move::Recover("recovered"))
+                } else if self.says_down(subject, *class) {
+                    Some(Move::NextRung("not_helped"))
+                } else if now < *until {
+                    None
+                } else if *active_all_along && matches!(reading, Some(UnitReading::Running)) {
+                    Some(Move::Recover("unconfirmed"))
+                } else {
+                    Some(Move::NextRung("not_active"))
+                }
+            }
+            State::Reconciling { before, closing, .. } => {
+                let unit = subject.unit.as_ref().filter(|unit| closing.is_none() && !unit.job_pending)?;
+                let carried_out = unit.incarnation != *before;
+                Some(Move::Reconcile(if carried_out { Outcome::Inferred } else { Outcome::Abandoned }))
+            }
+            State::Held(HeldBy::Budget) => {
+                self.budget_allows(subject).is_ok().then_some(Move::Void(State::Healthy, "budget_refilled"))
+            }
+            State::Held(_) => None,
+            State::Operator(stopped) => {
+                let restarted = subject.episode.incarnation != *stopped;
+                let running = matches!(reading, Some(UnitReading::Running));
+                let left_alone = matches!(reading, Some(UnitReading::Operator(_)) | None);
+                (running || (restarted && !left_alone)).then_some(Move::Void(State::Healthy, "started_again"))
+            }
+        }
     }
 
-    /// Everything there is to show, at `now`.
-    pub fn view(&self, _now: Timestamp) -> super::view::WardenView {
-        unreachable!("the core is under construction")
+    fn suspect_move(&self, subject: &Subject, reading: Option<UnitReading>) -> Option<Move> {
+        for class in VOTABLE {
+            let tally = subject.votes.tally(self.now, class, self.ballot(subject, class));
+            if !tally.is_quorum(&self.roster) || self.would_have_already(subject, class) {
+                continue;
+            }
+            let detection = tally.oldest().map_or(Duration::ZERO, |oldest| self.now.saturating_since(oldest));
+            match (class, reading) {
+                (FaultClass::Crash, Some(UnitReading::Crashed(_))) => {
+                    return Some(Move::Certify(class, BTreeSet::new(), detection));
+                }
+                (FaultClass::Hang | FaultClass::Broken, Some(UnitReading::Running)) if self.may_challenge(subject) => {
+                    return Some(Move::Challenge(class, detection));
+                }
+                _ => {}
+            }
+        }
+        (!self.is_accused(subject)).then_some(Move::Quiet)
     }
+
+    fn challenged_move(
+        &self,
+        subject: &Subject,
+        challenged: &Challenged,
+        reading: Option<UnitReading>,
+    ) -> Option<Move> {
+        let Challenged { class, nonce, deadline, detection, silent, pid, .. } = challenged;
+        let same_process = subject.unit.is_some_and(|unit| unit.main_pid == Some(*pid));
+        if !matches!(reading, Some(UnitReading::Running)) || !same_process {
+            return Some(Move::To(State::Suspect, "unit_changed"));
+        }
+        if self.soft_block(subject).is_some() {
+            return Some(Move::To(State::Suspect, "frozen"));
+        }
+        let tally = subject.votes.tally(self.now, *class, self.ballot(subject, *class));
+        if !tally.is_quorum(&self.roster) {
+            return Some(Move::To(State::Suspect, "votes_gone"));
+        }
+        if *class == FaultClass::Broken {
+            let again = |vote: &&&super::statement::Verified<super::statement::Vote>| vote.challenge == Some(*nonce);
+            let confirmed: BTreeSet<_> = tally
+                .votes
+                .iter()
+                .filter(again)
+                .filter_map(|vote| self.roster.member(&vote.header.persona))
+                .map(|member| member.vendor.clone())
+                .collect();
+            if confirmed.len() >= self.roster.q() {
+                return Some(Move::Certify(*class, confirmed, *detection));
+            }
+            return (self.now >= *deadline).then_some(Move::To(State::Suspect, "not_observed_again"));
+        }
+        match (self.now >= *deadline, silent) {
+            (false, _) => None,
+            (true, false) => Some(Move::Silent),
+            (true, true) => Some(Move::To(State::Suspect, "run_delay_unknown")),
+        }
+    }
+
+    fn certified_move(&self, subject: &Subject, certified: &Certified, reading: Option<UnitReading>) -> Option<Move> {
+        let class = certified.class;
+        let tally = subject.votes.tally(self.now, class, self.ballot(subject, class));
+        let still = match class {
+            FaultClass::Crash => matches!(reading, Some(UnitReading::Crashed(_))),
+            _ => matches!(reading, Some(UnitReading::Running)),
+        };
+        let confirmed =
+            class != FaultClass::Broken || tally.vendors.intersection(&certified.confirmed).count() >= self.roster.q();
+        if !still || !tally.is_quorum(&self.roster) || !confirmed {
+            return Some(Move::To(State::Suspect, "votes_gone"));
+        }
+        if class != FaultClass::Crash && self.soft_block(subject).is_some() {
+            return Some(Move::To(State::Suspect, "frozen"));
+        }
+        if self.now >= certified.deadline {
+            return Some(Move::Void(State::Suspect, "waited_too_long"));
+        }
+        let Some(rung) = subject.policy.ladder.get(subject.episode.rung.0 as usize) else {
+            return Some(Move::NextRung("ladder_spent"));
+        };
+        if self.policy.mode == Mode::Observe {
+            return Some(Move::WouldAct);
+        }
+        if rung.action == Action::Page {
+            return Some(Move::CallHuman);
+        }
+        if rung.consent == Consent::QuorumAndOperator && !subject.approved {
+            let until = self.now + self.policy.timing.approval;
+            return Some(Move::To(State::AwaitingApproval { class, until }, "needs_approval"));
+        }
+        if let Err(spent) = self.budget_allows(subject) {
+            return Some(Move::OutOfBudget(spent));
+        }
+        let cooled = subject.ledger.cool_down_left(self.accumulated()).is_zero();
+        (cooled && !self.stopping && self.has_slot(subject, certified)).then_some(Move::Intend)
+    }
+
+    /// Carries out what [`Self::next_move`] decided.
+    fn make(&mut self, name: &SubjectName, next: Move) {
+        match next {
+            Move::To(state, reason) => {
+                if let State::AwaitingApproval { .. } = state {
+                    let episode = self.subjects[name].episode.id;
+                    self.page("approval_wanted", Some(name), &format!("{name} waits: zeta-bft approve {episode}"));
+                }
+                if let State::Unconfirmed { .. } = state {
+                    self.page(
+                        "unconfirmed",
+                        Some(name),
+                        &format!("nobody can say whether the repair of {name} helped"),
+                    );
+                }
+                if matches!(self.subjects[name].state, State::Challenged(_)) {
+                    self.no_challenge_for(name, self.policy.timing.broken.challenge);
+                }
+                self.enter(name, state, reason);
+            }
+            Move::Void(state, reason) => {
+                let ends = matches!(state, State::Healthy | State::Operator(_)) && self.subjects[name].acted;
+                if ends {
+                    self.new_episode(name)
+                } else {
+                    self.new_round(name)
+                }
+                self.enter(name, state, reason);
+            }
+            Move::Quiet => {
+                // An episode in which something was done ends here; a mere suspicion leaves no trace.
+                if self.subjects[name].acted {
+                    self.new_episode(name);
+                }
+                self.enter(name, State::Healthy, "quiet");
+            }
+            Move::Challenge(class, detection) => self.challenge(name, class, detection),
+            Move::Silent => self.was_silent(name),
+            Move::Certify(class, confirmed, detection) => self.certify(name, class, confirmed, detection),
+            Move::Intend => self.intend(name),
+            Move::WouldAct => self.would_act(name),
+            Move::CallHuman => {
+                let subject = &self.subjects[name];
+                if subject.episode.rung.0 as usize + 1 < subject.policy.ladder.len() {
+                    self.page("ladder_page", Some(name), &format!("the ladder of {name} calls for a human"));
+                }
+                self.next_rung(name, "called_human");
+            }
+            Move::OutOfBudget(spent) => {
+                self.refused(name, spent.as_str());
+                self.page("budget_spent", Some(name), &format!("{name} is not repaired: {spent}"));
+                self.enter(name, State::Held(HeldBy::Budget), spent.as_str());
+            }
+            Move::TimeOut => self.close(name, Outcome::Failed, "no new process within act_timeout"),
+            Move::NextRung(reason) => self.next_rung(name, reason),
+            Move::Recover(reason) => self.recover(name, reason),
+            Move::Reconcile(outcome) => self.reconcile(name, outcome),
+        }
+    }
+
+    /// Runs every subject to rest, publishes what changed, and hands out the effects.
+    fn finish(&mut self) -> Vec<WardenEffect> {
+        self.earn();
+        self.look_for_disputes();
+        let names: Vec<_> = self.subjects.keys().cloned().collect();
+        // A move may free a slot or a challenge for another subject: go round until nobody moves. Every cycle of moves
+        // passes through a wait, so this ends; the bound is there so that an error of ours cannot hang the warden.
+        for _ in 0..32 {
+            let mut moved = false;
+            self.hand_out_places();
+            for name in &names {
+                if let Some(next) = self.next_move(&self.subjects[name]) {
+                    self.make(name, next);
+                    moved = true;
+                }
+            }
+            if !moved {
+                break;
+            }
+        }
+        self.publish();
+        std::mem::take(&mut self.out)
+    }
+
+    fn synced(&mut self, head: JournalHead) {
+        if !self.booted && self.damage.is_none() && head.seq >= self.boot_record {
+            self.booted = true;
+        }
+        while let Some((seq, _)) = self.after_sync.front()
+            && *seq <= head.seq
+        {
+            if let Some((_, effect)) = self.after_sync.pop_front() {
+                self.out.push(effect);
+            }
+        }
+        let waiting: Vec<_> = self.subjects.keys().cloned().collect();
+        for name in waiting {
+            self.continue_action(&name, head);
+        }
+    }
+
+    fn unit_changed(&mut self, name: &SubjectName, state: Option<UnitState>) {
+        let Some(subject) = self.subjects.get_mut(name) else { return };
+        subject.unit = state;
+        let Some(unit) = state else {
+            if let State::Unconfirmed { active_all_along, .. } = &mut subject.state {
+                *active_all_along = false;
+            }
+            return;
+        };
+        if let State::Unconfirmed { incarnation, active_all_along, .. } = &mut subject.state {
+            *active_all_along &= unit.is_running() && unit.incarnation == *incarnation;
+        }
+        if unit.incarnation != subject.episode.incarnation && !subject.state.is_committed() {
+            subject.episode.incarnation = unit.incarnation;
+            subject.words.clear();
+            subject.answered = 0;
+            subject.soft_from = self.soft_from;
+            self.new_round(name);
+            if self.subjects[name].state.is_open() {
+                self.enter(name, State::Healthy, "new_incarnation");
+            }
+        }
+        self.new_process_seen(name);
+    }
+
+    fn resumed(&mut self) {
+        self.soft_from = self.now + self.policy.timing.resume_grace;
+        let names: Vec<_> = self.subjects.keys().cloned().collect();
+        for name in names {
+            let subject = self.subjects.get_mut(&name).expect("the name was just listed");
+            subject.words.clear();
+            if subject.state.is_open() {
+                self.new_round(&name);
+                self.enter(&name, State::Healthy, "resumed");
+            }
+        }
+    }
+
+    // ---- reading ----
+
+    /// What PID 1 says of it, by the same code that guardians use.
+    fn reading(&self, subject: &Subject) -> Option<UnitReading> {
+        subject.unit.as_ref().map(|unit| classify_unit(unit, subject.policy.exit_zero, self.now))
+    }
+
+    fn ballot<'a>(&self, subject: &'a Subject, class: FaultClass) -> Ballot<'a> {
+        let ttl =
+            self.policy.timing.class(class, &subject.policy.kind).map_or(Duration::ZERO, |timing| timing.vote_ttl);
+        Ballot { episode: &subject.episode, kind: &subject.policy.kind, vendor: subject.policy.vendor.as_ref(), ttl }
+    }
+
+    /// How old a guardian's word may be to count in a judgement.
+    fn word_ttl(&self) -> Duration {
+        self.policy.timing.heartbeat * 4
+    }
+
+    /// Whether any eligible voter says DOWN of its current run, by word or vote.
+    fn is_accused(&self, subject: &Subject) -> bool {
+        let fault = |word: &super::evidence::Attestation| {
+            word.repairable_fault().is_some_and(|class| !self.would_have_already(subject, class))
+        };
+        !subject.vendors_saying(self.now, self.word_ttl(), fault).is_empty()
+            || VOTABLE.iter().any(|class| {
+                !self.would_have_already(subject, *class)
+                    && !subject.votes.tally(self.now, *class, self.ballot(subject, *class)).vendors.is_empty()
+            })
+    }
+
+    fn says_up(&self, subject: &Subject) -> bool {
+        let up = subject.vendors_saying(self.now, self.word_ttl(), super::evidence::Attestation::counts_as_up);
+        up.len() >= self.roster.q()
+    }
+
+    fn says_down(&self, subject: &Subject, class: FaultClass) -> bool {
+        let down = subject.vendors_saying(self.now, self.word_ttl(), |word| word.repairable_fault() == Some(class));
+        down.len() >= self.roster.q()
+    }
+
+    fn would_have_already(&self, subject: &Subject, class: FaultClass) -> bool {
+        self.policy.mode == Mode::Observe && subject.would_have == Some((subject.episode.incarnation, class))
+    }
+
+    fn accumulated(&self) -> Duration {
+        self.accumulated_before + self.now.saturating_since(self.started_at)
+    }
+
+    // ---- changing ----
+
+    fn enter(&mut self, name: &SubjectName, state: State, reason: &'static str) {
+        let now = self.now;
+        let subject = self.subjects.get_mut(name).expect("callers pass a configured subject");
+        let (from, to) = (subject.state.name(), state.name());
+        subject.state = state;
+        subject.reason = reason;
+        if from != to {
+            subject.since = now;
+            let episode = subject.episode.id;
+            let event = WardenEvent::StateChanged { subject: name.clone(), from, to, episode, reason };
+            self.out.push(WardenEffect::Event(event));
+        }
+    }
+
+    fn new_round(&mut self, name: &SubjectName) {
+        let nonce = self.draw();
+        if let Some(subject) = self.subjects.get_mut(name) {
+            subject.new_round(nonce);
+        }
+    }
+
+    fn new_episode(&mut self, name: &SubjectName) {
+        let (id, nonce) = (self.next_episode(), self.draw());
+        let subject = self.subjects.get_mut(name).expect("callers pass a configured subject");
+        subject.episode.id = id;
+        subject.episode.round = Round(0);
+        subject.episode.nonce = nonce;
+        subject.episode.rung = subject.ledger.rung;
+        subject.votes.clear();
+        subject.approved = false;
+        subject.acted = false;
+    }
+
+    fn next_episode(&mut self) -> EpisodeId {
+        self.episodes_opened += 1;
+        EpisodeId::new(self.instance, self.episodes_opened)
+    }
+
+    fn next_rung(&mut self, name: &SubjectName, reason: &'static str) {
+        self.new_round(name);
+        if self.policy.mode == Mode::Observe {
+            self.enter(name, State::Suspect, reason);
+            return;
+        }
+        let subject = self.subjects.get_mut(name).expect("callers pass a configured subject");
+        subject.ledger.rung.0 = subject.ledger.rung.0.saturating_add(1);
+        subject.episode.rung = subject.ledger.rung;
+        subject.approved = false;
+        let spent = subject.ledger.rung.0 as usize >= subject.policy.ladder.len();
+        subject.ledger.exhausted = spent;
+        self.journal_ledger(name);
+        if spent {
+            self.refused(name, "ladder");
+            self.page("ladder_spent", Some(name), &format!("every rung of {name} was tried: it is left alone now"));
+            self.enter(name, State::Held(HeldBy::Ladder), reason);
+        } else {
+            self.enter(name, State::Suspect, reason);
+        }
+    }
+
+    fn recover(&mut self, name: &SubjectName, reason: &'static str) {
+        let subject = self.subjects.get_mut(name).expect("callers pass a configured subject");
+        let state = subject.state.clone();
+        if let State::Settling { class: FaultClass::Broken, .. } | State::Unconfirmed { class: FaultClass::Broken, .. } =
+            state
+            && reason == "recovered"
+        {
+            // Work was done: that, and nothing less, is what BROKEN resets the ladder by.
+            subject.ledger.reset_ladder();
+            self.journal_ledger(name);
+        }
+        if let State::Unconfirmed { attempt, class, incarnation, .. } = state
+            && reason == "unconfirmed"
+        {
+            self.write_unconfirmed(name, attempt, class, incarnation);
+        }
+        self.new_episode(name);
+        self.enter(name, State::Healthy, reason);
+    }
+
+    fn refused(&mut self, name: &SubjectName, reason: &'static str) {
+        self.out.push(WardenEffect::Event(WardenEvent::Refused { subject: name.clone(), reason }));
+    }
+
+    /// Calls a human, at most once per cause and subject in a while.
+    fn page(&mut self, cause: &'static str, subject: Option<&SubjectName>, text: &str) {
+        let key = (cause, subject.cloned());
+        let interval = self.policy.timing.page_interval;
+        if self.pages.get(&key).is_some_and(|last| self.now.saturating_since(*last) < interval) {
+            return;
+        }
+        self.pages.insert(key, self.now);
+        self.out.push(WardenEffect::Page(Page { cause, subject: subject.cloned(), text: text.to_owned() }));
+    }
+
+    /// A nonce that nobody can foresee: SHA-256 in counter mode over the entropy given at the start.
+    fn draw(&mut self) -> Nonce {
+        self.drawn += 1;
+        let mut bytes = [0; 40];
+        bytes[..32].copy_from_slice(&self.entropy);
+        bytes[32..].copy_from_slice(&self.drawn.to_be_bytes());
+        Nonce::from_slice(&Digest::of(&bytes).0[..16]).expect("16 of 32 bytes")
+    }
+
+    // ---- journal ----
+
+    /// Appends a record and gives its place. It is on the disk only after [`WardenInput::Synced`].
+    fn append(&mut self, record: Record) -> u64 {
+        let previous = self.head.hash;
+        let seq = self.head.seq + 1;
+        let encoded = Codec::<Record>::encode(&self.codec, &record);
+        self.head = JournalHead { seq, hash: chain_hash(&previous, seq, &encoded) };
+        self.out.push(WardenEffect::Append { seq, previous, record });
+        seq
+    }
+
+    fn append_receipt(&mut self, fill: impl FnOnce(&mut Receipt), blank: Receipt) -> u64 {
+        let mut receipt = Receipt { seq: self.head.seq + 1, previous: self.head.hash, ..blank };
+        fill(&mut receipt);
+        let envelope = Envelope::seal(&receipt, &self.key, &self.codec);
+        self.know_receipt(&envelope);
+        let seq = self.append(Record::Receipt(envelope.clone()));
+        self.after_sync.push_back((seq, WardenEffect::PublishReceipt(envelope)));
+        seq
+    }
+
+    fn journal_ledger(&mut self, name: &SubjectName) {
+        let accumulated = self.accumulated();
+        let entry = self.subjects[name].ledger.entry(Some(name.clone()), accumulated);
+        self.append(Record::Ledger(entry));
+    }
+
+    fn earn(&mut self) {
+        let accumulated = self.accumulated();
+        let mut earned = Vec::new();
+        for (name, subject) in &mut self.subjects {
+            let well = matches!(subject.state, State::Healthy | State::Held(HeldBy::Budget));
+            let running = subject.unit.as_ref().is_some_and(UnitState::is_running);
+            if !(well && running) {
+                subject.ledger.inactive();
+            } else if subject.ledger.active(&subject.policy.budget, &self.policy.timing, accumulated) {
+                subject.episode.rung = subject.ledger.rung;
+                earned.push(name.clone());
+            }
+        }
+        if self.damage.is_none() && self.booted {
+            for name in earned {
+                self.journal_ledger(&name);
+            }
+        }
+    }
+
+    // ---- publishing ----
+
+    fn publish(&mut self) {
+        if !self.booted || self.damage.is_some() {
+            return;
+        }
+        let names: Vec<_> = self.subjects.keys().cloned().collect();
+        for name in names {
+            let subject = &self.subjects[&name];
+            let state = match self.state_name(subject) {
+                // A label that a lone liar could flip with every heartbeat: not worth a signature.
+                StateName::Suspect => StateName::Healthy,
+                state => state,
+            };
+            let challenge = match &subject.state {
+                State::Challenged(Challenged { class: FaultClass::Broken, nonce, .. }) => Some(*nonce),
+                State::Certified(Certified { class: FaultClass::Broken, .. }) => subject.episode.challenge,
+                _ => None,
+            };
+            let statement = EpisodeStatement {
+                set_epoch: self.set_epoch,
+                state,
+                challenge,
+                budget: subject.ledger.tokens,
+                ..subject.episode.clone()
+            };
+            if subject.shown.as_ref() == Some(&statement) {
+                continue;
+            }
+            let envelope = Envelope::seal(&statement, &self.key, &self.codec);
+            let subject = self.subjects.get_mut(&name).expect("the name was just listed");
+            subject.episode = statement.clone();
+            subject.shown = Some(statement);
+            subject.published = Some(envelope.clone());
+            self.out.push(WardenEffect::Publish { subject: name, episode: envelope });
+        }
+    }
+
+    fn first_episode(&mut self, name: &SubjectName, ledgers: &[LedgerEntry]) -> Subject {
+        let policy = self.policy.subjects[name].clone();
+        let entry = ledgers.iter().find(|entry| entry.subject.as_ref() == Some(name));
+        let accumulated = self.accumulated_before;
+        let ledger =
+            entry.map_or_else(|| Ledger::full(&policy.budget, accumulated), |e| Ledger::from_entry(e, &policy.budget));
+        let spent = ledger.exhausted || ledger.rung.0 as usize >= policy.ladder.len();
+        let episode = EpisodeStatement {
+            cluster: self.roster.cluster().clone(),
+            node: self.roster.node().clone(),
+            boot: self.boot,
+            roster: self.roster.digest(),
+            policy: self.policy.digest,
+            subject: name.clone(),
+            id: self.next_episode(),
+            round: Round(0),
+            nonce: self.draw(),
+            set_epoch: self.set_epoch,
+            incarnation: Incarnation { boot: self.boot, ..Incarnation::default() },
+            rung: ledger.rung,
+            state: StateName::Healthy,
+            challenge: None,
+            budget: ledger.tokens,
+        };
+        Subject {
+            name: name.clone(),
+            policy,
+            unit: None,
+            ledger,
+            votes: VoteKeeper::default(),
+            words: BTreeMap::new(),
+            state: if spent { State::Held(HeldBy::Ladder) } else { State::Healthy },
+            since: self.now,
+            reason: if spent { "ladder_spent" } else { "started" },
+            episode,
+            shown: None,
+            published: None,
+            approved: false,
+            acted: false,
+            answered: 0,
+            soft_from: self.soft_from,
+            would_have: None,
+        }
+    }
+}
+
+/// The node's own account: only its day counts.
+fn node_budget(policy: &Policy) -> BudgetPolicy {
+    BudgetPolicy { capacity: u32::MAX, refill: super::ladder::DAY, per_day: policy.node_per_day }
 }

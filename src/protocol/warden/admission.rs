@@ -1,0 +1,382 @@
+//! Who is let in, and what of their words is kept.
+//!
+//! Rules implemented here:
+//! * a session is opened only for the main process of the persona's agent unit, as the kernel and PID 1 tell, read before
+//!   and after; with a request signed by the persona's key over a nonce handed to this very process. The newest ends the
+//!   older;
+//! * a statement counts only under its author's newest session; one that conflicts with an earlier one costs its author
+//!   the vote, until the operator readmits it;
+//! * who counts by another roster or policy is shown, and not counted;
+//! * a receipt of ours that the journal does not know proves that the journal was rolled back: everything is held (S9).
+
+use super::{Answer, PeerFacts, Recovered, ReplyTo, Warden, WardenEffect, WardenEvent};
+use crate::protocol::episode::Word;
+use crate::protocol::equivocation::{GuardianStatement, Observed, StatementWindow};
+use crate::protocol::evidence::FaultClass;
+use crate::protocol::record::Record;
+use crate::protocol::roster::Roster;
+use crate::protocol::session::{VerifiedSession, verify_request, verify_session};
+use crate::protocol::signing::VerifyingKey;
+use crate::protocol::statement::{
+    Envelope, EquivocationProof, Heartbeat, Receipt, Session, SessionRequest, StatementCodec, Verified, Vote,
+};
+use crate::protocol::types::{
+    Digest, PersonaId, PublicKey, SessionIncarnation, SetEpoch, SubjectName, Timestamp, VendorId,
+};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A persona as a guardian.
+#[derive(Debug)]
+pub(super) struct Guardian {
+    pub(super) vendor: VendorId,
+    /// The newest session's statements.
+    pub(super) window: Option<StatementWindow>,
+    pub(super) heartbeat_at: Option<Timestamp>,
+    /// Number of its latest heartbeat in this session.
+    heartbeat_seq: u64,
+    pub(super) health: u32,
+    pub(super) policy_matches: Option<bool>,
+    /// Proven to equivocate under this session key, and not readmitted.
+    pub(super) quarantined: bool,
+    /// The session key it was last proven to equivocate under: never good for a session again.
+    burnt: Option<PublicKey>,
+}
+
+impl Guardian {
+    pub(super) fn session(&self) -> Option<&VerifiedSession> {
+        self.window.as_ref().map(StatementWindow::session)
+    }
+
+    /// Gives the vote back. A session under the burnt key ends with it: a fresh run is needed.
+    pub(super) fn readmit(&mut self) {
+        self.quarantined = false;
+        if self.session().is_some_and(|session| Some(session.session_key) == self.burnt) {
+            self.window = None;
+            self.heartbeat_at = None;
+        }
+    }
+}
+
+/// Every persona of the roster, without a session; quarantines as the journal has them.
+pub(super) fn guardians(roster: &Roster, recovered: &Recovered) -> BTreeMap<PersonaId, Guardian> {
+    let burnt = |persona: &PersonaId| {
+        let proof = recovered.quarantined.iter().find(|(who, _)| who == persona);
+        proof.map(|(_, proof)| proof.first.key)
+    };
+    roster
+        .members()
+        .map(|member| {
+            let guardian = Guardian {
+                vendor: member.vendor.clone(),
+                window: None,
+                heartbeat_at: None,
+                heartbeat_seq: 0,
+                health: 0,
+                policy_matches: None,
+                quarantined: burnt(&member.persona).is_some(),
+                burnt: burnt(&member.persona),
+            };
+            (member.persona.clone(), guardian)
+        })
+        .collect()
+}
+
+/// How many processes may hold an unused nonce at once.
+const NONCES: usize = 64;
+
+/// How many receipts are remembered to compare with those that agents keep.
+const KNOWN_RECEIPTS: usize = 1024;
+
+fn refuse(reason: &'static str, text: impl Into<String>) -> Answer {
+    Answer::Refused { reason, text: text.into() }
+}
+
+impl<C: StatementCodec> Warden<C> {
+    pub(super) fn hand_out_nonce(&mut self, peer: &PeerFacts, reply: ReplyTo) {
+        let answer = if let Some(damage) = &self.damage {
+            refuse("journal", format!("the journal is in doubt: {damage}"))
+        } else if self.booted {
+            let nonce = self.draw();
+            while self.nonces.len() >= NONCES {
+                self.nonces.pop_first();
+            }
+            self.nonces.insert(peer.pid, nonce);
+            Answer::Nonce(nonce)
+        } else {
+            refuse("starting", "the warden is starting")
+        };
+        self.out.push(WardenEffect::Reply { to: reply, answer });
+    }
+
+    pub(super) fn open_session(&mut self, peer: &PeerFacts, request: &Envelope, reply: ReplyTo) {
+        let answer = match self.session_for(peer, request) {
+            Ok(session) => Answer::Session(session),
+            Err((reason, text)) => {
+                self.out.push(WardenEffect::Event(WardenEvent::Rejected { reason, persona: None }));
+                refuse(reason, text)
+            }
+        };
+        self.out.push(WardenEffect::Reply { to: reply, answer });
+    }
+
+    fn session_for(&mut self, peer: &PeerFacts, request: &Envelope) -> Result<Envelope, (&'static str, String)> {
+        let nonce = self.nonces.remove(&peer.pid).ok_or(("no_nonce", "ask for a number first".to_owned()))?;
+        let unit = match (&peer.before, &peer.after) {
+            (Some(before), Some(after)) if before == after => before,
+            (None, None) => return Err(("no_unit", format!("process {} belongs to no configured unit", peer.pid))),
+            _ => return Err(("unit_changed", "the unit changed while it was looked at: try again".to_owned())),
+        };
+        let persona = self
+            .guardians
+            .keys()
+            .find(|persona| SubjectName::agent(persona) == unit.subject)
+            .cloned()
+            .ok_or_else(|| ("not_an_agent", format!("{} is no agent of the roster", unit.subject)))?;
+        if unit.main_pid != peer.pid {
+            let text =
+                format!("process {} is not the main process of {}: {} is", peer.pid, unit.subject, unit.main_pid);
+            return Err(("not_main_process", text));
+        }
+        let configured = self.policy.subject(&unit.subject).and_then(|subject| subject.uid);
+        if let Some(uid) = configured.filter(|uid| *uid != peer.uid) {
+            return Err(("wrong_user", format!("{persona} runs as user {uid}, the caller is user {}", peer.uid)));
+        }
+        let verified = verify_request(request, &persona, &self.roster, &self.codec)
+            .map_err(|error| (error.as_str(), error.to_string()))?;
+        if verified.nonce != nonce {
+            return Err(("wrong_nonce", "the request answers another number".to_owned()));
+        }
+        if verified.roster != self.roster.digest() {
+            return Err(("roster_mismatch", "agent and warden count by different rosters".to_owned()));
+        }
+        if self.guardians[&persona].burnt == Some(verified.session_key) {
+            return Err(("burnt_key", format!("{persona} equivocated under this session key: restart its agent")));
+        }
+        let session = self.mint_session(&verified, request, peer.uid, unit);
+        let verified = verify_session(&session, &self.roster, &self.codec)
+            .map_err(|error| (error.as_str(), format!("the warden's own session does not verify: {error}")))?;
+        self.begin_session(&persona, verified);
+        Ok(session)
+    }
+
+    fn mint_session(
+        &mut self,
+        request: &Verified<SessionRequest>,
+        envelope: &Envelope,
+        uid: u32,
+        unit: &super::PeerUnit,
+    ) -> Envelope {
+        self.sessions_opened += 1;
+        let session = Session {
+            request: envelope.clone(),
+            cluster: self.roster.cluster().clone(),
+            node: self.roster.node().clone(),
+            boot: self.boot,
+            persona: request.persona.clone(),
+            session_key: request.session_key,
+            incarnation: SessionIncarnation::new(self.instance, self.sessions_opened),
+            uid,
+            unit: unit.subject.clone(),
+            invocation: unit.invocation,
+        };
+        Envelope::seal(&session, &self.key, &self.codec)
+    }
+
+    /// The newest session ends the older ones: their words and votes count no more.
+    fn begin_session(&mut self, persona: &PersonaId, session: VerifiedSession) {
+        let incarnation = session.incarnation;
+        let guardian = self.guardians.get_mut(persona).expect("only members get sessions");
+        match &mut guardian.window {
+            Some(window) => {
+                window.renew(session);
+            }
+            None => guardian.window = Some(StatementWindow::new(session)),
+        }
+        guardian.heartbeat_seq = 0;
+        guardian.heartbeat_at = None;
+        for subject in self.subjects.values_mut() {
+            subject.votes.forget(persona);
+            subject.words.remove(persona);
+        }
+        self.out.push(WardenEffect::Event(WardenEvent::SessionOpened { persona: persona.clone(), incarnation }));
+    }
+
+    /// A heartbeat or a vote.
+    pub(super) fn submitted(&mut self, envelope: &Envelope) {
+        let author = self
+            .guardians
+            .iter()
+            .find(|(_, guardian)| guardian.session().is_some_and(|session| session.session_key == envelope.key))
+            .map(|(persona, _)| persona.clone());
+        let Some(persona) = author else { return self.reject("unknown_session", None) };
+        let guardian = self.guardians.get_mut(&persona).expect("it was just found");
+        let window = guardian.window.as_mut().expect("its session was just compared");
+        let statement = match window.open(envelope, &self.codec) {
+            Ok(statement) => statement,
+            Err(error) => return self.reject(error.as_str(), Some(persona)),
+        };
+        let current = statement.header().incarnation == window.session().incarnation;
+        match window.observe(&statement) {
+            Observed::Conflict(proof) => return self.take_proof(*proof),
+            Observed::Repeated => return self.reject("replay", Some(persona)),
+            Observed::TooOld => return self.reject("too_old", Some(persona)),
+            Observed::Newest | Observed::Late => {}
+        }
+        let header = statement.header();
+        let matches = header.roster == self.roster.digest() && header.policy == self.policy.digest;
+        guardian.policy_matches = Some(matches);
+        if !current {
+            return self.reject("old_session", Some(persona));
+        }
+        let counts = matches && !guardian.quarantined;
+        match statement {
+            GuardianStatement::Heartbeat(heartbeat) => self.heard(&persona, &heartbeat, counts),
+            GuardianStatement::Vote(_) if guardian.quarantined => self.reject("quarantined", Some(persona)),
+            GuardianStatement::Vote(_) if !matches => self.reject("policy_mismatch", Some(persona)),
+            GuardianStatement::Vote(vote) => self.voted(persona, vote),
+        }
+    }
+
+    fn heard(&mut self, persona: &PersonaId, heartbeat: &Heartbeat, counts: bool) {
+        let now = self.now;
+        let guardian = self.guardians.get_mut(persona).expect("callers pass a member");
+        let (session, seq) = (heartbeat.header.incarnation, heartbeat.header.seq);
+        if seq <= guardian.heartbeat_seq {
+            return;
+        }
+        guardian.heartbeat_seq = seq;
+        guardian.heartbeat_at = Some(now);
+        guardian.health = heartbeat.health;
+        let vendor = guardian.vendor.clone();
+        if !counts {
+            for subject in self.subjects.values_mut() {
+                subject.words.remove(persona);
+                subject.votes.forget(persona);
+            }
+            return;
+        }
+        for (name, subject) in &mut self.subjects {
+            // Ordered by name, one each; a liar's second entry for a subject is not looked at.
+            let word = heartbeat.attestations.iter().find(|attestation| attestation.subject == *name);
+            subject.votes.heard(persona, session, seq, word);
+            match word {
+                Some(attestation) => {
+                    let word = Word { attestation: attestation.clone(), vendor: vendor.clone(), heard_at: now };
+                    subject.words.insert(persona.clone(), word);
+                }
+                None => {
+                    subject.words.remove(persona);
+                }
+            }
+        }
+    }
+
+    fn voted(&mut self, persona: PersonaId, vote: Verified<Vote>) {
+        let now = self.now;
+        let vendor = self.guardians[&persona].vendor.clone();
+        let Some(subject) = self.subjects.get(&vote.subject) else {
+            return self.reject("unknown_subject", Some(persona));
+        };
+        let ttl =
+            self.policy.timing.class(vote.class, &subject.policy.kind).map_or(Duration::ZERO, |timing| timing.vote_ttl);
+        let (name, kind) = (vote.subject.clone(), vote.choice.as_str());
+        let subject = self.subjects.get_mut(&name).expect("it was just found");
+        let ballot = super::Ballot {
+            episode: &subject.episode,
+            kind: &subject.policy.kind,
+            vendor: subject.policy.vendor.as_ref(),
+            ttl,
+        };
+        match subject.votes.take(now, vote, &vendor, ballot) {
+            Ok(()) => {
+                self.out.push(WardenEffect::Event(WardenEvent::VoteCounted { subject: name, persona, kind }));
+            }
+            Err(error) => self.reject(error.as_str(), Some(persona)),
+        }
+    }
+
+    fn reject(&mut self, reason: &'static str, persona: Option<PersonaId>) {
+        self.out.push(WardenEffect::Event(WardenEvent::Rejected { reason, persona }));
+    }
+
+    /// A proof of equivocation, from our own window or from a guardian: checked whole, whoever brings it.
+    pub(super) fn take_proof(&mut self, proof: EquivocationProof) {
+        let proven = match proof.check(&self.roster, &self.codec) {
+            Ok(proven) => proven,
+            Err(error) => return self.reject(error.as_str(), None),
+        };
+        let persona = proven.persona;
+        let Some(guardian) = self.guardians.get_mut(&persona) else { return };
+        // What was proven before is paid for; and a run that has ended has no vote to lose.
+        let current = guardian.session().is_some_and(|session| session.session_key == proven.session_key);
+        if guardian.quarantined || !current || self.damage.is_some() {
+            return;
+        }
+        guardian.quarantined = true;
+        guardian.burnt = Some(proven.session_key);
+        for subject in self.subjects.values_mut() {
+            subject.votes.forget(&persona);
+            subject.words.remove(&persona);
+        }
+        self.set_epoch = SetEpoch(self.set_epoch.0 + 1);
+        self.append(Record::Quarantine { persona: persona.clone(), proof });
+        self.page(
+            "equivocation",
+            Some(&SubjectName::agent(&persona)),
+            &format!("{persona} signed two different statements with one number: it has no vote until readmitted"),
+        );
+        self.out.push(WardenEffect::Event(WardenEvent::Equivocated { persona }));
+    }
+
+    // ---- receipts ----
+
+    pub(super) fn know_receipt(&mut self, envelope: &Envelope) {
+        let Some(receipt) = self.own_receipt(envelope) else { return };
+        self.known_receipts.push_back((receipt.seq, envelope.digest()));
+        while self.known_receipts.len() > KNOWN_RECEIPTS {
+            self.known_receipts.pop_front();
+        }
+    }
+
+    fn own_receipt(&self, envelope: &Envelope) -> Option<Verified<Receipt>> {
+        let key = VerifyingKey::new(self.key.public()).ok()?;
+        envelope.open::<Receipt>(&key, &self.codec).ok()
+    }
+
+    /// A receipt that an agent kept: if we signed it and do not have it, the journal is not the one we wrote.
+    pub(super) fn receipt_shown(&mut self, envelope: &Envelope) {
+        let Some(receipt) = self.own_receipt(envelope) else { return self.reject("bad_receipt", None) };
+        let ours = receipt.cluster == *self.roster.cluster() && receipt.node == *self.roster.node();
+        if !ours || self.damage.is_some() {
+            return;
+        }
+        let digest: Digest = envelope.digest();
+        let contradicted = self.known_receipts.iter().any(|(seq, known)| *seq == receipt.seq && *known != digest);
+        if receipt.seq > self.head.seq || contradicted {
+            let text = format!(
+                "an agent holds receipt {} of this warden, which the journal (at {}) does not: it was rolled back",
+                receipt.seq, self.head.seq
+            );
+            self.page("journal", None, &text);
+            self.damage = Some(text);
+        }
+    }
+
+    /// Whether a guardian has a session and was heard lately.
+    pub(super) fn is_live(&self, guardian: &Guardian) -> bool {
+        let fresh = guardian.heartbeat_at.and_then(|at| at.age_at(self.now)).is_some_and(|age| age <= self.word_ttl());
+        fresh && guardian.session().is_some() && !guardian.quarantined
+    }
+
+    /// What most eligible voters say is wrong, for showing.
+    pub(super) fn spoken_class(&self, words: &BTreeMap<PersonaId, Word>) -> Option<FaultClass> {
+        let mut counts: BTreeMap<FaultClass, usize> = BTreeMap::new();
+        let fresh =
+            words.values().filter(|word| word.heard_at.age_at(self.now).is_some_and(|age| age <= self.word_ttl()));
+        for class in fresh.filter_map(|word| word.attestation.class) {
+            *counts.entry(class).or_default() += 1;
+        }
+        counts.into_iter().max_by_key(|(class, count)| (*count, std::cmp::Reverse(*class))).map(|(class, _)| class)
+    }
+}

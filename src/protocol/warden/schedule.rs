@@ -1,0 +1,327 @@
+//! What subjects share: slots, the one challenge at a time, budgets of node and vendor, doubts about the host.
+//!
+//! Rules implemented here:
+//! * **S5** at most f subjects of the node hold a slot; waiters come in order of certification, one place per vendor at a
+//!   time, so that no vendor's subjects can crowd out another's;
+//! * challenges run one at a time, the oldest suspicion first;
+//! * **S6** the node's day, and each vendor's share of it;
+//! * Frozen: soft evidence rests after a resume, while q vendors accuse most of the node at once, and, for at most
+//!   `pair_freeze`, where two vendors accuse each other of BROKEN. Hard evidence is never frozen.
+
+use super::{Move, State, Subject, VOTABLE, Warden, WardenEffect, WardenEvent};
+use crate::protocol::episode::{Certified, Challenged};
+use crate::protocol::evidence::{Evidence, FaultClass};
+use crate::protocol::ladder::BudgetSpent;
+use crate::protocol::statement::StatementCodec;
+use crate::protocol::types::{Nonce, SubjectName, Timestamp, VendorId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+impl<C: StatementCodec> Warden<C> {
+    // ---- slots ----
+
+    fn slots_free(&self) -> bool {
+        let taken = self.subjects.values().filter(|subject| subject.state.holds_slot(self.now)).count();
+        taken < self.roster.f()
+    }
+
+    /// Whether it is this subject's turn.
+    pub(super) fn has_slot(&self, subject: &Subject, certified: &Certified) -> bool {
+        let Some(place) = certified.place else { return false };
+        let ready_before = self.subjects.values().any(|other| match &other.state {
+            State::Certified(waiting) => {
+                other.name != subject.name
+                    && waiting.place.is_some_and(|theirs| theirs < place)
+                    && other.ledger.cool_down_left(self.accumulated()).is_zero()
+            }
+            _ => false,
+        });
+        !ready_before && self.slots_free()
+    }
+
+    /// Gives a place in the queue to each vendor's first waiter.
+    pub(super) fn hand_out_places(&mut self) {
+        let has_place = |subject: &Subject| match &subject.state {
+            State::Certified(certified) => certified.place.is_some(),
+            _ => subject.state.holds_slot(self.now),
+        };
+        let taken: BTreeSet<VendorId> =
+            self.subjects.values().filter(|s| has_place(s)).filter_map(|s| s.policy.vendor.clone()).collect();
+        let mut waiting: Vec<_> = self
+            .subjects
+            .values()
+            .filter_map(|subject| match &subject.state {
+                State::Certified(certified) if certified.place.is_none() => {
+                    Some((certified.order, subject.name.clone(), subject.policy.vendor.clone()))
+                }
+                _ => None,
+            })
+            .collect();
+        waiting.sort();
+        let mut taken = taken;
+        for (_, name, vendor) in waiting {
+            if vendor.is_some_and(|vendor| !taken.insert(vendor)) {
+                continue;
+            }
+            self.places += 1;
+            if let Some(State::Certified(certified)) = self.subjects.get_mut(&name).map(|s| &mut s.state) {
+                certified.place = Some(self.places);
+            }
+        }
+    }
+
+    // ---- budgets ----
+
+    /// Whether subject, vendor and node have a repair left.
+    pub(super) fn budget_allows(&self, subject: &Subject) -> Result<(), BudgetSpent> {
+        let accumulated = self.accumulated();
+        subject.ledger.allows(&subject.policy.budget, accumulated)?;
+        let per_day = self.policy.node_per_day;
+        let spent = self.node.spent_today(accumulated);
+        if spent >= per_day {
+            return Err(BudgetSpent::Node { spent, per_day });
+        }
+        if let Some(vendor) = &subject.policy.vendor {
+            let vendors = u32::try_from(self.roster.vendors().len()).unwrap_or(u32::MAX).max(1);
+            let share = per_day / vendors;
+            let of_vendor = self.subjects.values().filter(|other| other.policy.vendor.as_ref() == Some(vendor));
+            let spent = of_vendor.map(|other| other.ledger.spent_today(accumulated)).sum();
+            if spent >= share {
+                return Err(BudgetSpent::Vendor { spent, share });
+            }
+        }
+        Ok(())
+    }
+
+    // ---- challenges ----
+
+    /// Whether soft evidence on this subject may be challenged now: nothing is frozen, and it is its turn.
+    pub(super) fn may_challenge(&self, subject: &Subject) -> bool {
+        self.ready_for_challenge(subject)
+            && !self.subjects.values().any(|other| {
+                matches!(other.state, State::Challenged(_))
+                    || (other.name != subject.name
+                        && (other.since, &other.name) < (subject.since, &subject.name)
+                        && self.ready_for_challenge(other))
+            })
+    }
+
+    fn ready_for_challenge(&self, subject: &Subject) -> bool {
+        subject.state == State::Suspect
+            && self.soft_block(subject).is_none()
+            && self.now >= subject.soft_from
+            && subject.unit.is_some_and(|unit| unit.is_running() && unit.main_pid.is_some())
+            && VOTABLE.iter().filter(|class| class.evidence() == Evidence::Soft).any(|class| {
+                !self.would_have_already(subject, *class)
+                    && subject.votes.tally(self.now, *class, self.ballot(subject, *class)).is_quorum(&self.roster)
+            })
+    }
+
+    pub(super) fn challenge(&mut self, name: &SubjectName, class: FaultClass, detection: Duration) {
+        let nonce = self.draw();
+        let subject = &self.subjects[name];
+        let Some(pid) = subject.unit.and_then(|unit| unit.main_pid) else { return };
+        let wait = self.policy.timing.class(class, &subject.policy.kind).map_or(Duration::ZERO, |t| t.challenge);
+        let deadline = self.now + wait;
+        if class == FaultClass::Hang {
+            self.out.push(WardenEffect::ReadRunDelay { pid, nonce });
+            self.out.push(WardenEffect::Challenge { pid, nonce });
+        }
+        let challenged = Challenged { class, nonce, pid, deadline, detection, delay_before: None, silent: false };
+        self.enter(name, State::Challenged(challenged), "challenged");
+    }
+
+    /// The accused process itself answered: the votes were wrong about it, and next time they need more patience.
+    pub(super) fn challenge_answered(&mut self, pid: u32, nonce: Nonce) {
+        let asked = self.subjects.values().find(|subject| match &subject.state {
+            State::Challenged(c) => c.class == FaultClass::Hang && c.pid == pid && c.nonce == nonce,
+            _ => false,
+        });
+        let Some(name) = asked.map(|subject| subject.name.clone()) else {
+            self.out.push(WardenEffect::Event(WardenEvent::Rejected { reason: "unasked_answer", persona: None }));
+            return;
+        };
+        let patience = self.policy.timing.hang.patience;
+        let now = self.now;
+        self.new_round(&name);
+        let subject = self.subjects.get_mut(&name).expect("it was just found");
+        subject.answered = (subject.answered + 1).min(3);
+        // Doubled for each answer, up to 8×: the first suspicion had one patience already.
+        subject.soft_from = now + patience * ((1 << subject.answered) - 1);
+        subject.words.clear();
+        self.refused(&name, "challenge_answered");
+        self.enter(&name, State::Healthy, "challenge_answered");
+    }
+
+    /// No new challenge for a while: the last one led to nothing.
+    pub(super) fn no_challenge_for(&mut self, name: &SubjectName, wait: Duration) {
+        let until = self.now + wait;
+        if let Some(subject) = self.subjects.get_mut(name) {
+            subject.soft_from = subject.soft_from.max(until);
+        }
+    }
+
+    /// Silent until the deadline: whether it could have answered at all is read from the scheduler.
+    pub(super) fn was_silent(&mut self, name: &SubjectName) {
+        let wait = self.policy.timing.hang.challenge;
+        let now = self.now;
+        let Some(State::Challenged(challenged)) = self.subjects.get_mut(name).map(|s| &mut s.state) else { return };
+        challenged.silent = true;
+        challenged.deadline = now + wait;
+        let (pid, nonce) = (challenged.pid, challenged.nonce);
+        self.out.push(WardenEffect::ReadRunDelay { pid, nonce });
+    }
+
+    pub(super) fn run_delay(&mut self, nonce: Nonce, delay: Option<Duration>) {
+        let limit = self.policy.timing.hang.challenge / 2;
+        let asked = self.subjects.values_mut().find_map(|subject| match &mut subject.state {
+            State::Challenged(challenged) if challenged.nonce == nonce => Some((subject.name.clone(), challenged)),
+            _ => None,
+        });
+        let Some((name, challenged)) = asked else { return };
+        if !challenged.silent {
+            challenged.delay_before = delay;
+            return;
+        }
+        let (class, detection) = (challenged.class, challenged.detection);
+        let grew = challenged.delay_before.zip(delay).map(|(before, after)| after.saturating_sub(before));
+        match grew {
+            Some(grew) if grew < limit => {
+                let still =
+                    self.subjects[&name].votes.tally(self.now, class, self.ballot(&self.subjects[&name], class));
+                if still.is_quorum(&self.roster) {
+                    self.make(&name, Move::Certify(class, BTreeSet::new(), detection));
+                }
+            }
+            Some(_) => {
+                self.refused(&name, "starved");
+                self.new_round(&name);
+                self.no_challenge_for(&name, self.policy.timing.hang.patience);
+                self.enter(&name, State::Suspect, "starved");
+            }
+            None => {
+                self.refused(&name, "run_delay_unknown");
+                let text = format!("{name} is silent, but whether it had a CPU cannot be read: it is left alone");
+                self.page("run_delay_unknown", Some(&name), &text);
+                self.new_round(&name);
+                self.no_challenge_for(&name, self.policy.timing.hang.patience);
+                self.enter(&name, State::Suspect, "run_delay_unknown");
+            }
+        }
+    }
+
+    pub(super) fn certify(
+        &mut self,
+        name: &SubjectName,
+        class: FaultClass,
+        confirmed: BTreeSet<VendorId>,
+        detection: Duration,
+    ) {
+        self.certified += 1;
+        let cool_down = self.subjects[name].ledger.cool_down_left(self.accumulated());
+        let certified = Certified {
+            class,
+            at: self.now,
+            order: self.certified,
+            place: None,
+            confirmed,
+            detection,
+            deadline: self.now + self.policy.timing.act_timeout + cool_down,
+        };
+        self.enter(name, State::Certified(certified), "quorum");
+    }
+
+    // ---- doubts about the host ----
+
+    /// Why soft evidence on this subject is not acted on now.
+    pub(super) fn soft_block(&self, subject: &Subject) -> Option<&'static str> {
+        if self.now < self.soft_from {
+            return Some("grace");
+        }
+        if self.mass_accusation {
+            return Some("mass_accusation");
+        }
+        let vendor = subject.policy.vendor.as_ref()?;
+        let disputed = self.disputes.iter().any(|((one, other), since)| {
+            (one == vendor || other == vendor) && self.now < *since + self.policy.timing.pair_freeze
+        });
+        disputed.then_some("mutual_accusation")
+    }
+
+    /// Looks for accusations that say more about the host, or about the accusers, than about the accused.
+    pub(super) fn look_for_disputes(&mut self) {
+        let mut accused_by: BTreeMap<VendorId, BTreeSet<SubjectName>> = BTreeMap::new();
+        let mut broken: BTreeSet<(VendorId, VendorId)> = BTreeSet::new();
+        for subject in self.subjects.values() {
+            let soft = |class: Option<FaultClass>| class.is_some_and(|class| class.evidence() == Evidence::Soft);
+            for vendor in subject.vendors_saying(self.now, self.word_ttl(), |word| soft(word.repairable_fault())) {
+                accused_by.entry(vendor).or_default().insert(subject.name.clone());
+            }
+            if let Some(own) = &subject.policy.vendor {
+                let says_broken = subject.vendors_saying(self.now, self.word_ttl(), |word| {
+                    word.repairable_fault() == Some(FaultClass::Broken)
+                });
+                broken.extend(says_broken.into_iter().map(|accuser| (accuser, own.clone())));
+            }
+        }
+        let most = |accuser: &VendorId, accused: &BTreeSet<SubjectName>| {
+            let judged = self.subjects.values().filter(|s| s.policy.vendor.as_ref() != Some(accuser)).count();
+            accused.len() * 2 > judged
+        };
+        let accusers = accused_by.iter().filter(|(accuser, accused)| most(accuser, accused)).count();
+        let mass = accusers >= self.roster.q();
+        if mass && !self.mass_accusation {
+            self.page("mass_accusation", None, "a quorum accuses most of this node at once: the host is in doubt");
+        }
+        self.mass_accusation = mass;
+
+        // Once per pair in a long while, so that nobody can keep a pair frozen by flickering.
+        let forget = self.policy.timing.ladder_reset;
+        let now = self.now;
+        self.disputes.retain(|_, since| now.saturating_since(*since) < forget);
+        for (accuser, accused) in &broken {
+            let mutual = accuser < accused && broken.contains(&(accused.clone(), accuser.clone()));
+            let pair = (accuser.clone(), accused.clone());
+            if mutual && !self.disputes.contains_key(&pair) {
+                self.disputes.insert(pair, now);
+                let text =
+                    format!("{accuser} and {accused} accuse each other of BROKEN: neither is touched for a while");
+                self.page("mutual_accusation", None, &text);
+            }
+        }
+    }
+
+    // ---- deadlines ----
+
+    /// When [`super::WardenInput::Timer`] is due next.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let mut due: Vec<Timestamp> = Vec::new();
+        let on_clock = |accumulated: Duration| self.now + accumulated.saturating_sub(self.accumulated());
+        for subject in self.subjects.values() {
+            due.extend(subject.state.deadline());
+            if subject.state.is_open() && subject.state != State::Healthy {
+                due.extend(VOTABLE.iter().filter_map(|class| {
+                    let ballot = self.ballot(subject, *class);
+                    subject.votes.expires_at(ballot.ttl)
+                }));
+                let words = subject.words.values().map(|word| word.heard_at + self.word_ttl());
+                due.extend(words.map(|at| at + Duration::from_nanos(1)));
+                due.push(subject.soft_from);
+                due.push(self.soft_from);
+            }
+            if let State::Certified(_) = subject.state {
+                due.push(self.now + subject.ledger.cool_down_left(self.accumulated()));
+            }
+            due.extend(subject.ledger.earns_at(&subject.policy.budget, &self.policy.timing).map(on_clock));
+            if subject.state == State::Held(crate::protocol::view::HeldBy::Budget) {
+                // A new day may begin.
+                due.push(self.now + Duration::from_secs(60));
+            }
+        }
+        let freeze = self.policy.timing.pair_freeze;
+        due.extend(self.disputes.values().map(|since| *since + freeze));
+        let until_hold_ends = |until: u64| Duration::from_millis((until * 1000).saturating_sub(self.wall_ms) + 1);
+        due.extend(self.holds.values().filter_map(|hold| hold.until).map(|until| self.now + until_hold_ends(until)));
+        due.into_iter().filter(|at| *at > self.now).min()
+    }
+}
