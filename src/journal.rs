@@ -406,7 +406,7 @@ pub fn scan(bytes: &[u8]) -> Scan {
             }
             Err(why) => {
                 let expected = follows.map_or(1, |head| head.seq.saturating_add(1));
-                if let Some(witness) = durable_witness(bytes, at, expected) {
+                if let Some(witness) = durable_witness(&bytes[..written], at, expected) {
                     let why = format!("record {expected} {why}, though record {witness} was written after it");
                     scan.damage = damaged(at, why);
                 }
@@ -420,7 +420,7 @@ pub fn scan(bytes: &[u8]) -> Scan {
 
 /// A record after `from` that was written when record `lost` was on the disk already.
 fn durable_witness(bytes: &[u8], from: usize, lost: u64) -> Option<u64> {
-    (from..bytes.len().saturating_sub(RECORD_HEADER)).filter(|at| bytes[*at..].starts_with(MARK)).find_map(|at| {
+    (from..bytes.len()).filter(|at| bytes[*at..].starts_with(MARK)).find_map(|at| {
         let raw = parse_record(bytes, at).ok()?;
         (raw.seq > lost && raw.durable >= lost).then_some(raw.seq)
     })
