@@ -15,6 +15,7 @@ pub mod keys;
 pub mod metrics;
 pub mod observe;
 pub mod protocol;
+pub mod setup;
 pub mod up;
 pub mod warden;
 pub mod wire;

@@ -2,16 +2,26 @@
 
 use crate::config::paths::Paths;
 use crate::error::Failure;
+use crate::keys;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Makes one key.
+///
+/// Writes the private key as PKCS#8 PEM, mode 0600, and prints the public key in hexadecimal.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Where the private key goes; a file that exists is not overwritten.
+    file: PathBuf,
+}
 
 /// Runs the command.
 ///
 /// # Errors
 /// [`Failure`] for people.
-pub fn run(_paths: &Paths, _args: Args) -> Result<ExitCode, Failure> {
-    Err(Failure::new("not built yet"))
+pub fn run(_paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
+    let key = keys::generate();
+    keys::save(&args.file, &key)?;
+    println!("{}", key.public());
+    Ok(ExitCode::SUCCESS)
 }

@@ -12,9 +12,10 @@ use crate::protocol::evidence::{ExitZero, Reason};
 use crate::protocol::policy::{Action, BudgetPolicy, Consent, Mode, Policy, RungPolicy, SubjectKind, SubjectPolicy};
 use crate::protocol::roster::check_counts;
 use crate::protocol::types::{ClusterId, NameError, NodeId, PersonaId, SubjectName, VendorId};
+use crate::wire::{MAX_ATTESTATIONS, MAX_GUARDIANS};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use toml::Spanned;
@@ -97,6 +98,14 @@ pub(super) fn settings(inputs: &Inputs, paths: &Paths) -> Result<Settings, Confi
         isolation,
     };
     addresses(inputs, &settings)?;
+    for (what, has, most) in [
+        ("personas", settings.personas.len(), MAX_GUARDIANS),
+        ("subjects", settings.policy.subjects.len(), MAX_ATTESTATIONS),
+    ] {
+        if has > most {
+            return Err(inputs.complain(format!("{has} {what} are too many: {most} fit into one heartbeat")));
+        }
+    }
     let drill = inputs.last(|file| file.policy.drill.enabled.as_ref()).is_some_and(|at| *at.value);
     if !drill {
         return Ok(settings);
@@ -208,7 +217,7 @@ fn persona(
             if regex.is_match("") {
                 return Err(place.complain("this pattern matches every line: no failed tick would ever count").into());
             }
-            readings.push(FaultPattern { regex, reason: reason(*list.at(&pattern.reason).value) });
+            readings.push(FaultPattern { regex: regex.into(), reason: reason(*list.at(&pattern.reason).value) });
         }
     }
     readings.extend(patterns::defaults(&vendor));
@@ -523,21 +532,4 @@ fn budget<'a>(
         refill,
         per_day: count(inputs.last(|file| table(file)?.per_day.as_ref()), default.per_day, "per_day")?,
     })
-}
-
-/// Whether a file or folder below `/etc` may be believed: root's alone to write.
-pub(super) fn owned_by_root(path: &Path) -> Result<(), ConfigError> {
-    use std::os::unix::fs::MetadataExt as _;
-    let meta = std::fs::metadata(path).map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
-    if meta.uid() != 0 {
-        return Err(ConfigError::Insecure {
-            path: path.into(),
-            why: format!("it belongs to user {}, not to root", meta.uid()),
-        });
-    }
-    if meta.mode() & 0o022 != 0 {
-        let why = format!("its mode {:04o} lets others than root write it", meta.mode() & 0o7777);
-        return Err(ConfigError::Insecure { path: path.into(), why });
-    }
-    Ok(())
 }

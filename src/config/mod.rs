@@ -12,6 +12,7 @@ mod inputs;
 pub mod never;
 pub mod paths;
 pub mod patterns;
+pub mod roster;
 pub mod settings;
 mod source;
 mod templates;
@@ -74,11 +75,11 @@ pub fn load(paths: &Paths) -> Result<Settings, ConfigError> {
     let mut files = vec![paths.node_toml()];
     files.extend(further(&paths.conf_d())?);
     if paths.dir().is_none() {
-        checks::owned_by_root(paths.config())?;
+        owned_by_root(paths.config())?;
         if paths.conf_d().exists() {
-            checks::owned_by_root(&paths.conf_d())?;
+            owned_by_root(&paths.conf_d())?;
         }
-        files.iter().try_for_each(|file| checks::owned_by_root(file))?;
+        files.iter().try_for_each(|file| owned_by_root(file))?;
     }
     let sources = files.iter().map(|file| read(file)).collect::<Result<_, _>>()?;
     checks::settings(&Inputs::new(sources)?, paths)
@@ -98,6 +99,23 @@ pub fn load_file(paths: &Paths, file: &Path) -> Result<Settings, ConfigError> {
 /// [`ConfigError`] says what is wrong and where.
 pub fn parse(text: &str, name: &str, paths: &Paths) -> Result<Settings, ConfigError> {
     checks::settings(&Inputs::new(vec![Source { name: name.into(), text: text.into() }])?, paths)
+}
+
+/// Checks that a file or folder may be believed: it belongs to root, and nobody else can write it.
+///
+/// # Errors
+/// [`ConfigError::Insecure`] says why not.
+pub fn owned_by_root(path: &Path) -> Result<(), ConfigError> {
+    use std::os::unix::fs::MetadataExt as _;
+    let meta = std::fs::metadata(path).map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
+    let insecure = |why| Err(ConfigError::Insecure { path: path.into(), why });
+    if meta.uid() != 0 {
+        return insecure(format!("it belongs to user {}, not to root", meta.uid()));
+    }
+    if meta.mode() & 0o022 != 0 {
+        return insecure(format!("its mode {:04o} lets others than root write it", meta.mode() & 0o7777));
+    }
+    Ok(())
 }
 
 fn read(file: &Path) -> Result<Source, ConfigError> {

@@ -3,7 +3,7 @@
 //! A text that matches makes the tick ENVIRONMENT, which is never repaired by a restart; so a pattern must be narrow. The
 //! first match counts: particular causes stand before general ones.
 
-use super::settings::FaultPattern;
+use super::settings::{FaultPattern, LineRegex};
 use crate::protocol::evidence::Reason;
 use crate::protocol::types::VendorId;
 
@@ -16,7 +16,7 @@ const ANTHROPIC: &[(&str, Reason)] = &[
     (r"\boauth token (has expired|revoked)\b", Reason::Auth),
     (r"\bauthentication_error\b|\bpermission_error\b", Reason::Auth),
     (r"\brate_limit_error\b", Reason::Quota),
-    (r"\boverloaded_error\b|\b529\b.*\boverloaded\b|\boverloaded\b.*\b529\b", Reason::VendorDown),
+    (r"\boverloaded_error\b|\b529\b[ -~]*\boverloaded\b|\boverloaded\b[ -~]*\b529\b", Reason::VendorDown),
     (r"\bdo you trust the files\b|\baccept the terms\b", Reason::Setup),
 ];
 
@@ -49,20 +49,26 @@ const GENERIC: &[(&str, Reason)] = &[
         Reason::Quota,
     ),
     (
-        r"\bquota[ _](has been |was )?(exceeded|exhausted|reached)\b|\bexceeded.{0,40}\bquota\b|\bout of quota\b",
+        r"\bquota[ _](has been |was )?(exceeded|exhausted|reached)\b|\bexceeded[ -~]{0,40}\bquota\b|\bout of quota\b",
         Reason::Quota,
     ),
     (r"\brate[ _-]?limited\b|\brate limit\b|\btoo many requests\b", Reason::Quota),
-    (r"\b(http|status|code|error|api error)\b[^0-9]{0,12}\b429\b|\b429\b.{0,12}\btoo many\b", Reason::Quota),
-    (r"\btry again (at|in|after)\b.{0,40}\d|\b(limit|quota|usage)\b.{0,40}\bresets?\b( at| in| on)?\b", Reason::Quota),
+    (r"\b(http|status|code|error|api error)\b[ -/:-~]{0,12}\b429\b|\b429\b[ -~]{0,12}\btoo many\b", Reason::Quota),
+    (
+        r"\btry again (at|in|after)\b[ -~]{0,40}\d|\b(limit|quota|usage)\b[ -~]{0,40}\bresets?\b( at| in| on)?\b",
+        Reason::Quota,
+    ),
     (r"\bpayment required\b|\binsufficient (credits?|funds|balance)\b", Reason::Quota),
-    (r"\b(http|status|code|error|api error)\b[^0-9]{0,12}\b(401|403)\b|\b401\b.{0,12}\bunauthorized\b", Reason::Auth),
+    (
+        r"\b(http|status|code|error|api error)\b[ -/:-~]{0,12}\b(401|403)\b|\b401\b[ -~]{0,12}\bunauthorized\b",
+        Reason::Auth,
+    ),
     (
         r"\b(invalid|expired|missing|revoked|incorrect) (api[ _-]?key|x-api-key|access token|auth token|credentials)\b",
         Reason::Auth,
     ),
     (
-        r"\b(not|no longer) (logged|signed) in\b|\blogin required\b|\bplease (log|sign) in\b|\bplease run .{0,20}login\b",
+        r"\b(not|no longer) (logged|signed) in\b|\blogin required\b|\bplease (log|sign) in\b|\bplease run [ -~]{0,20}login\b",
         Reason::Auth,
     ),
     (r"\bauth(entication)? (failed|required)\b|\bunauthorized\b", Reason::Auth),
@@ -74,12 +80,12 @@ const GENERIC: &[(&str, Reason)] = &[
         Reason::NetworkDown,
     ),
     (r"\bunable to connect to api\b|\bfetch failed\b|\bstream disconnected before completion\b", Reason::NetworkDown),
-    (r"\b(http|status|code|error|api error)\b[^0-9]{0,12}\b(500|502|503|504|529)\b", Reason::VendorDown),
+    (r"\b(http|status|code|error|api error)\b[ -/:-~]{0,12}\b(500|502|503|504|529)\b", Reason::VendorDown),
     (
         r"\bservice (temporarily )?unavailable\b|\bbad gateway\b|\bgateway time-?out\b|\bmodel is overloaded\b",
         Reason::VendorDown,
     ),
-    (r"\b(529|503)\b.{0,20}\boverloaded\b|\binternal server error\b", Reason::VendorDown),
+    (r"\b(529|503)\b[ -~]{0,20}\boverloaded\b|\binternal server error\b", Reason::VendorDown),
 ];
 
 /// The default patterns of a vendor, in order.
@@ -92,14 +98,17 @@ pub fn defaults(vendor: &VendorId) -> Vec<FaultPattern> {
     };
     own.iter()
         .chain(GENERIC)
-        .map(|(text, reason)| FaultPattern {
-            regex: compile(text).expect("a default pattern compiles"),
-            reason: *reason,
-        })
+        .map(|(text, reason)| FaultPattern { regex: LineRegex::ours(text), reason: *reason })
         .collect()
 }
 
-/// A pattern as it is matched: without regard to case, and bounded in size.
+/// A default pattern as it is matched: ASCII alone, which keeps it small.
+pub(super) fn compile_ours(text: &str) -> regex::Regex {
+    let built = regex::RegexBuilder::new(text).case_insensitive(true).unicode(false).build();
+    built.expect("a default pattern compiles: a test compiles them all")
+}
+
+/// A configured pattern as it is matched: without regard to case, and bounded in size.
 pub(super) fn compile(text: &str) -> Result<regex::Regex, regex::Error> {
     regex::RegexBuilder::new(text).case_insensitive(true).size_limit(1 << 20).build()
 }

@@ -4,10 +4,11 @@ use super::paths::Paths;
 use crate::protocol::evidence::Reason;
 use crate::protocol::policy::{Policy, Timing};
 use crate::protocol::types::{ClusterId, NodeId, PersonaId, VendorId};
+use regex::Regex;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Everything that is configured.
@@ -92,7 +93,33 @@ pub struct PersonaSettings {
 #[derive(Clone, Debug)]
 pub struct FaultPattern {
     /// Matched against each line, without regard to case.
-    pub regex: regex::Regex,
+    pub regex: LineRegex,
     /// What it means: quota, auth, setup, vendor_down, network_down or disk_full.
     pub reason: Reason,
+}
+
+/// A regular expression over a line, compiled when the first line is matched: every daemon reads the whole configuration,
+/// but only a wrapper whose tick failed matches anything.
+#[derive(Clone, Debug)]
+pub struct LineRegex {
+    text: &'static str,
+    compiled: Arc<OnceLock<Regex>>,
+}
+
+impl LineRegex {
+    /// One of ours, known to compile: ASCII alone, without regard to case.
+    pub(super) fn ours(text: &'static str) -> Self {
+        Self { text, compiled: Arc::default() }
+    }
+
+    /// Whether the line matches.
+    pub fn is_match(&self, line: &str) -> bool {
+        self.compiled.get_or_init(|| super::patterns::compile_ours(self.text)).is_match(line)
+    }
+}
+
+impl From<Regex> for LineRegex {
+    fn from(regex: Regex) -> Self {
+        Self { text: "", compiled: Arc::new(OnceLock::from(regex)) }
+    }
 }

@@ -18,7 +18,7 @@ fn at(day: i8, hour: i8, minute: i8) -> Option<u64> {
 }
 
 fn pattern(regex: &str, reason: Reason) -> FaultPattern {
-    FaultPattern { regex: regex::RegexBuilder::new(regex).case_insensitive(true).build().unwrap(), reason }
+    FaultPattern { regex: regex::RegexBuilder::new(regex).case_insensitive(true).build().unwrap().into(), reason }
 }
 
 fn patterns() -> Vec<FaultPattern> {
