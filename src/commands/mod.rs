@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod approve;
 pub mod check_config;
+pub mod daemon;
 pub mod explain;
 pub mod history;
 pub mod hold;

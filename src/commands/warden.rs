@@ -1,17 +1,58 @@
 //! `zeta-bft warden`
 
+use super::daemon;
+use crate::backend::process::ProcessBackend;
+use crate::config;
 use crate::config::paths::Paths;
 use crate::error::Failure;
+use crate::keys;
+use crate::warden::{self, OpenJournal, WardenError};
+use crate::wire::Proto;
 use std::process::ExitCode;
 
 /// The one process that may act: counts vendors, journals, repairs.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The process of `up` that started this one: it drains when that one ends.
+    #[arg(long, value_name = "PID", hide = true)]
+    parent: Option<u32>,
+}
 
 /// Runs the command.
 ///
 /// # Errors
 /// [`Failure`] for people.
-pub fn run(_paths: &Paths, _args: Args) -> Result<ExitCode, Failure> {
-    Err(Failure::new("not built yet"))
+pub fn run(paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
+    daemon::start_log();
+    let settings = config::load(paths)?;
+    let roster = config::roster::load(&paths.roster(), &Proto)?;
+    config::roster::check_fits(&roster, &settings)?;
+    let key = keys::load(&paths.warden_key())?;
+    if paths.dir().is_none() {
+        return Err(Failure::new("this build repairs the children of `zeta-bft up` only, not systemd's units")
+            .hint("run `zeta-bft up`, or name its folder with --dir"));
+    }
+    let journal = OpenJournal::open(&paths.journal(), &key).map_err(explained)?;
+    let backend = ProcessBackend::new(paths.pid1_socket(), settings.policy.subjects.keys().cloned());
+    daemon::block_on(args.parent, |shutdown| async move {
+        warden::run(settings, roster, key, journal, backend, shutdown).await.map_err(explained)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn explained(error: WardenError) -> Failure {
+    use crate::journal::JournalError;
+    let hint = match &error {
+        WardenError::Journal(JournalError::Missing { .. }) => Some("run `zeta-bft init` on a new node"),
+        WardenError::Journal(JournalError::InUse { .. }) => {
+            Some("stop the other warden, or give this one its own --dir")
+        }
+        WardenError::NotTheRosters { .. } => Some("sign a roster that names this key, or restore the key it names"),
+        _ => None,
+    };
+    let failure = Failure::new(error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
 }

@@ -1,0 +1,238 @@
+//! `WardenService`, on the socket of agents and wrappers.
+//!
+//! * The caller is the process that the kernel names, and it must be the main process of a configured unit by PID 1's word:
+//!   of an agent for sessions, episodes and statements, of any unit for challenges. Nothing it says about itself counts.
+//! * Of each unit there is one stream of statements and one of episodes: the newest ends the older. So the number of
+//!   streams, and with their rates the work that a flood can cause, is bounded by the configuration.
+//! * What exceeds a stream's rate is dropped before anything is verified, and the stream is not read for a while.
+
+use super::mailbox::{Mailbox, Stopping};
+use crate::backend::{Backend, BackendError};
+use crate::clock;
+use crate::grpc::limits::{Admission, Lane};
+use crate::grpc::server::peer;
+use crate::grpc::{MAX_MESSAGE, Peer};
+use crate::metrics::WardenMetrics;
+use crate::protocol::policy::{Policy, SubjectKind};
+use crate::protocol::statement::{DecodeError, Envelope};
+use crate::protocol::types::{Nonce, SubjectName};
+use crate::protocol::warden::{Answer, PeerFacts, PeerUnit, WardenEvent, WardenInput};
+use crate::wire::v1;
+use crate::wire::v1::submit_request::Submission;
+use crate::wire::v1::warden_service_server::{SERVICE_NAME, WardenService, WardenServiceServer};
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::service::Routes;
+use tonic::{Request, Response, Status, Streaming};
+
+/// A stream that exceeds its rate is left unread for so long.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Answers to challenges that one process may send a second; the warden asks one at a time.
+const ANSWERS_PER_SECOND: u32 = 20;
+
+/// The service.
+pub struct AgentsSocket<B> {
+    backend: Arc<B>,
+    policy: Arc<Policy>,
+    mailbox: Mailbox,
+    metrics: WardenMetrics,
+    submitters: Mutex<BTreeMap<SubjectName, oneshot::Sender<()>>>,
+}
+
+impl<B: Backend> AgentsSocket<B> {
+    /// Its name, for reflection and health.
+    pub const NAME: &'static str = SERVICE_NAME;
+
+    /// The service in front of the engine.
+    pub fn new(backend: Arc<B>, policy: Arc<Policy>, mailbox: Mailbox, metrics: WardenMetrics) -> Self {
+        Self { backend, policy, mailbox, metrics, submitters: Mutex::default() }
+    }
+
+    /// What a server serves.
+    pub fn routes(self) -> Routes {
+        Routes::new(WardenServiceServer::new(self).max_decoding_message_size(MAX_MESSAGE))
+    }
+
+    async fn facts(&self, peer: Peer) -> Result<PeerFacts, Status> {
+        let before = self.backend.unit_of(peer.pid).await.map_err(unseen)?;
+        let after = self.backend.unit_of(peer.pid).await.map_err(unseen)?;
+        Ok(PeerFacts { uid: peer.uid, pid: peer.pid, before, after })
+    }
+
+    /// The unit whose main process the peer is.
+    async fn main_process(&self, peer: Peer) -> Result<PeerUnit, Status> {
+        let unit = self.backend.unit_of(peer.pid).await.map_err(unseen)?;
+        unit.filter(|unit| unit.main_pid == peer.pid && self.policy.subject(&unit.subject).is_some()).ok_or_else(|| {
+            Status::permission_denied(format!("process {} is not the main process of a configured unit", peer.pid))
+        })
+    }
+
+    /// The agent unit whose main process the peer is.
+    async fn agent(&self, peer: Peer) -> Result<SubjectName, Status> {
+        let unit = self.main_process(peer).await?;
+        match self.policy.subject(&unit.subject).map(|subject| &subject.kind) {
+            Some(SubjectKind::Agent(_)) => Ok(unit.subject),
+            _ => Err(Status::permission_denied(format!("{} is no agent", unit.subject))),
+        }
+    }
+
+    /// Ends an older stream of the same unit. What is returned is done when a newer one ends this.
+    fn take_turn(&self, unit: SubjectName) -> oneshot::Receiver<()> {
+        let (turn, superseded) = oneshot::channel();
+        self.submitters.lock().unwrap_or_else(PoisonError::into_inner).insert(unit, turn);
+        superseded
+    }
+
+    fn reject(&self, reason: &'static str) {
+        self.metrics.on_event(&WardenEvent::Rejected { reason, persona: None });
+    }
+
+    async fn take_in(&self, submission: Option<Submission>) -> Result<(), Stopping> {
+        match parse(submission) {
+            Ok(Parsed::Vote(vote)) => self.mailbox.vote(vote).await,
+            Ok(Parsed::Other(input)) => self.mailbox.statement(input).await,
+            Err(error) => {
+                tracing::debug!(%error, "a submission makes no statement");
+                self.reject("malformed");
+                Ok(())
+            }
+        }
+    }
+}
+
+enum Parsed {
+    Vote(Envelope),
+    Other(WardenInput),
+}
+
+fn parse(submission: Option<Submission>) -> Result<Parsed, DecodeError> {
+    Ok(match submission.ok_or(DecodeError::Missing("submission"))? {
+        Submission::Statement(statement) => {
+            let envelope = Envelope::try_from(statement)?;
+            match Lane::of(&envelope) {
+                Lane::Vote => Parsed::Vote(envelope),
+                Lane::Other => Parsed::Other(WardenInput::Submitted(envelope)),
+            }
+        }
+        Submission::Proof(proof) => Parsed::Other(WardenInput::ProofSubmitted(proof.try_into()?)),
+        Submission::Receipt(receipt) => Parsed::Other(WardenInput::ReceiptShown(receipt.try_into()?)),
+    })
+}
+
+fn unseen(error: BackendError) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+impl From<Stopping> for Status {
+    fn from(stopping: Stopping) -> Self {
+        Self::unavailable(stopping.to_string())
+    }
+}
+
+/// An answer of another kind than the question asks for, or a refusal.
+pub(super) fn refusal(answer: Answer) -> Status {
+    match answer {
+        Answer::Refused { reason, text } => Status::failed_precondition(format!("{text} ({reason})")),
+        other => Status::internal(format!("unexpected answer {other:?}")),
+    }
+}
+
+type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl<B: Backend> WardenService for AgentsSocket<B> {
+    async fn nonce(&self, request: Request<v1::NonceRequest>) -> Result<Response<v1::NonceResponse>, Status> {
+        let peer = self.facts(peer(&request)?).await?;
+        match self.mailbox.ask(|reply| WardenInput::NonceWanted { peer, reply }).await? {
+            Answer::Nonce(nonce) => Ok(Response::new(v1::NonceResponse { nonce: nonce.0.to_vec() })),
+            other => Err(refusal(other)),
+        }
+    }
+
+    async fn open_session(
+        &self,
+        request: Request<v1::OpenSessionRequest>,
+    ) -> Result<Response<v1::OpenSessionResponse>, Status> {
+        let from = peer(&request)?;
+        let wish = request.into_inner().request.ok_or_else(|| Status::invalid_argument("no request"))?;
+        let request = Envelope::try_from(wish).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let peer = self.facts(from).await?;
+        match self.mailbox.ask(|reply| WardenInput::SessionWanted { peer, request, reply }).await? {
+            Answer::Session(session) => Ok(Response::new(v1::OpenSessionResponse { session: Some((&session).into()) })),
+            other => Err(refusal(other)),
+        }
+    }
+
+    type WatchEpisodesStream = Replies<v1::WatchEpisodesResponse>;
+
+    async fn watch_episodes(
+        &self,
+        request: Request<v1::WatchEpisodesRequest>,
+    ) -> Result<Response<Self::WatchEpisodesStream>, Status> {
+        let unit = self.agent(peer(&request)?).await?;
+        let heard = self.mailbox.watch(unit).await?;
+        let statements = ReceiverStream::new(heard)
+            .map(|statement| Ok(v1::WatchEpisodesResponse { statement: Some((&statement).into()) }));
+        Ok(Response::new(Box::pin(statements)))
+    }
+
+    async fn submit(
+        &self,
+        request: Request<Streaming<v1::SubmitRequest>>,
+    ) -> Result<Response<v1::SubmitResponse>, Status> {
+        let unit = self.agent(peer(&request)?).await?;
+        let mut superseded = self.take_turn(unit.clone());
+        let mut admission = Admission::for_statements();
+        let mut stream = request.into_inner();
+        loop {
+            let message = tokio::select! {
+                _ = &mut superseded => return Err(Status::aborted("a newer stream of the same unit took over")),
+                message = stream.message() => message?,
+            };
+            let Some(message) = message else { return Ok(Response::new(v1::SubmitResponse {})) };
+            if admission.admit(clock::now()) {
+                self.take_in(message.submission).await?;
+            } else {
+                self.reject("rate_limited");
+                tracing::debug!(%unit, "too many statements");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    type ChallengeStream = Replies<v1::ChallengeRequest>;
+
+    async fn challenge(
+        &self,
+        request: Request<Streaming<v1::ChallengeReply>>,
+    ) -> Result<Response<Self::ChallengeStream>, Status> {
+        let from = peer(&request)?;
+        self.main_process(from).await?;
+        let challenges = self.mailbox.open_line(from.pid).await?;
+        tokio::spawn(hear(request.into_inner(), from.pid, self.mailbox.clone()));
+        let challenges =
+            ReceiverStream::new(challenges).map(|nonce| Ok(v1::ChallengeRequest { nonce: nonce.0.to_vec() }));
+        Ok(Response::new(Box::pin(challenges)))
+    }
+}
+
+/// Passes the answers of one process on, under the process id that the kernel gave for its connection.
+async fn hear(mut replies: Streaming<v1::ChallengeReply>, pid: u32, mailbox: Mailbox) {
+    let mut admission = Admission::new(ANSWERS_PER_SECOND, ANSWERS_PER_SECOND);
+    while let Ok(Some(reply)) = replies.message().await {
+        if !admission.admit(clock::now()) {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        }
+        // The first message has no number: it only opens the stream.
+        let Some(nonce) = Nonce::from_slice(&reply.nonce) else { continue };
+        if mailbox.challenge_answered(pid, nonce).await.is_err() {
+            return;
+        }
+    }
+}
