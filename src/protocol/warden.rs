@@ -20,6 +20,8 @@ mod orders;
 mod permit;
 mod schedule;
 mod show;
+#[cfg(test)]
+mod tests;
 
 pub use api::{
     Answer, Page, PeerFacts, PeerUnit, Recovered, ReplyTo, WardenConfig, WardenEffect, WardenEvent, WardenInput,

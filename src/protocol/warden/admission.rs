@@ -18,7 +18,7 @@ use crate::protocol::roster::Roster;
 use crate::protocol::session::{VerifiedSession, verify_request, verify_session};
 use crate::protocol::signing::VerifyingKey;
 use crate::protocol::statement::{
-    Envelope, EquivocationProof, Heartbeat, Receipt, Session, SessionRequest, StatementCodec, Verified, Vote,
+    Choice, Envelope, EquivocationProof, Heartbeat, Receipt, Session, SessionRequest, StatementCodec, Verified, Vote,
 };
 use crate::protocol::types::{
     Digest, PersonaId, PublicKey, SessionIncarnation, SetEpoch, SubjectName, Timestamp, VendorId,
@@ -288,8 +288,13 @@ impl<C: StatementCodec> Warden<C> {
             vendor: subject.policy.vendor.as_ref(),
             ttl,
         };
+        let said = (vote.choice == Choice::Approve).then(|| vote.attestation.clone());
         match subject.votes.take(now, vote, &vendor, ballot) {
             Ok(()) => {
+                // Its latest word, newer than any heartbeat's.
+                if let Some(attestation) = said {
+                    subject.words.insert(persona.clone(), Word { attestation, vendor, heard_at: now });
+                }
                 self.out.push(WardenEffect::Event(WardenEvent::VoteCounted { subject: name, persona, kind }));
             }
             Err(error) => self.reject(error.as_str(), Some(persona)),
