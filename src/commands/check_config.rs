@@ -1,7 +1,7 @@
 //! `zeta-bft check-config`
 
 use crate::config::paths::Paths;
-use crate::config::{self, Settings, roster};
+use crate::config::{self, ConfigError, Settings, roster};
 use crate::error::Failure;
 use crate::journal;
 use crate::keys::{self, KeyFileError};
@@ -41,7 +41,12 @@ pub fn run(paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
     let settings = match &args.file {
         Some(file) => config::load_file(paths, file)?,
         None => {
-            let settings = config::load(paths)?;
+            let settings = config::load(paths).map_err(|error| match &error {
+                ConfigError::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                    Failure::new(error).hint("`zeta-bft init` writes a first configuration")
+                }
+                _ => Failure::new(error),
+            })?;
             check_set_up(&settings, &mut findings);
             settings
         }
@@ -101,6 +106,11 @@ fn check_set_up(settings: &Settings, findings: &mut Findings) {
     let roster = match roster::load(&paths.roster(), &Proto) {
         Ok(roster) => {
             findings.errors.extend(roster::check_fits(&roster, settings).err().map(|error| error.to_string()));
+            let (f, q) = (settings.f as usize, settings.q as usize);
+            if (roster.f(), roster.q()) != (f, q) {
+                let counts = format!("f = {}, q = {} of the signed roster count", roster.f(), roster.q());
+                findings.notes.push(format!("{counts}, not f = {f}, q = {q} of node.toml"));
+            }
             Some(roster)
         }
         Err(error) => {

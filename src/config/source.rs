@@ -96,7 +96,7 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
 }
 
 /// The remark on an unknown word: the nearest candidate, or all of them.
-pub(super) fn remark_on<'a>(word: &str, candidates: &[&'a str]) -> String {
+pub(super) fn remark_on(word: &str, candidates: &[&str]) -> String {
     match nearest(word, candidates.iter().copied()) {
         Some(candidate) => format!("did you mean `{candidate}`?"),
         None => format!("expected {}", one_of(candidates)),

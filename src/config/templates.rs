@@ -3,6 +3,9 @@
 use crate::protocol::types::{ClusterId, NodeId};
 use std::fmt::Write as _;
 
+/// The example that is shipped, with every option explained.
+const EXAMPLE: &str = include_str!("../../deploy/node.toml");
+
 struct Example {
     persona: &'static str,
     vendor: &'static str,
@@ -41,5 +44,7 @@ const METRICS: &str = "\n[metrics]\n# The warden's scrape address, and the first
 
 /// What `init` writes for a real node: it observes until the operator lets it act.
 pub fn default_node_toml(cluster: &ClusterId, node: &NodeId) -> String {
-    include_str!("node.toml").replace("@CLUSTER@", cluster.as_str()).replace("@NODE@", node.as_str())
+    EXAMPLE
+        .replace("cluster = \"zeta\"", &format!("cluster = \"{cluster}\""))
+        .replace("node = \"node\"", &format!("node = \"{node}\""))
 }
