@@ -150,6 +150,14 @@ pub async fn run<B: Backend>(
         health.not_ready(damage.clone());
     }
     let (stop, stopped) = watch::channel(false);
+    let scrape = http::serve(
+        settings.warden_metrics,
+        paths.metrics_address("warden"),
+        metrics.exposition(),
+        health.clone(),
+        ended(stopped),
+    )
+    .await?;
     let (mailbox, inbox) = Mailbox::open();
     let committee =
         Committee { roster: Arc::clone(&roster), policy: Arc::clone(&policy), isolation: settings.isolation };
@@ -166,15 +174,6 @@ pub async fn run<B: Backend>(
         serve(&paths.operator_socket(), 0o600, &[OperatorSocket::NAME], operator.routes())?,
         serve(&paths.inspect_socket(), shared, &[InspectSocket::NAME], inspect.routes())?,
     ];
-    let scrape = http::serve(
-        settings.warden_metrics,
-        paths.metrics_address("warden"),
-        metrics.exposition(),
-        health.clone(),
-        ended(stopped),
-    )
-    .await?;
-
     let returns = mpsc::unbounded_channel();
     let journal = open.journal.map(|journal| JournalThread::start(journal, returns.0.clone(), fail_closed));
     let journal = journal.transpose().map_err(|source| WardenError::System { what: "start a thread", source })?;
