@@ -240,3 +240,79 @@ impl Roster {
         self.vendors.iter().filter(move |vendor| Some(*vendor) != own)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::signing::SigningKey;
+
+    fn key(n: u8) -> PublicKey {
+        SigningKey::from_seed(&[n; 32]).public()
+    }
+
+    fn statement(vendors: &[&str], f: u32, q: u32) -> RosterStatement {
+        let member = |(n, vendor): (usize, &&str)| Member {
+            persona: PersonaId::new(&format!("p{n}")).unwrap(),
+            vendor: VendorId::new(vendor).unwrap(),
+            key: key(n as u8 + 10),
+        };
+        RosterStatement {
+            cluster: ClusterId::new("c").unwrap(),
+            node: NodeId::new("n").unwrap(),
+            epoch: 1,
+            previous: Digest::default(),
+            members: vendors.iter().enumerate().map(member).collect(),
+            f,
+            q,
+            warden: key(1),
+            operator: key(2),
+        }
+    }
+
+    fn check(vendors: &[&str], f: u32, q: u32) -> Result<Roster, RosterError> {
+        Roster::new(statement(vendors, f, q), Digest::default())
+    }
+
+    #[test]
+    fn from_3_to_13_vendors_exactly_the_thresholds_that_outvote_f_and_can_be_reached_are_taken() {
+        for n in 3..=13u32 {
+            let names: Vec<_> = (0..n).map(|i| format!("v{i}")).collect();
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            for f in 0..=n {
+                for q in 0..=n + 1 {
+                    // f liars never reach q; a subject's n-1 voters do, with f of all n vendors away or not at n = 2f+1.
+                    let safe = f >= 1 && q > f;
+                    let reachable = q < n;
+                    let enough = n > 2 * f;
+                    assert_eq!(check(&names, f, q).is_ok(), safe && reachable && enough, "n={n} f={f} q={q}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn too_large_an_f_is_refused_with_the_number_of_vendors_it_needs() {
+        let error = check(&["a", "b", "c"], 2, 3).unwrap_err();
+        assert_eq!(error, RosterError::TooFewVendors { vendors: 3, f: 2, needed: 5 });
+        assert!(error.to_string().contains("needs at least 5 distinct vendors"));
+    }
+
+    #[test]
+    fn two_personas_of_one_vendor_are_one_vote() {
+        assert!(check(&["a", "a", "b"], 1, 2).is_err(), "three personas, but two vendors");
+        let roster = check(&["a", "a", "b", "c"], 1, 2).unwrap();
+        let own = VendorId::new("a").unwrap();
+        assert_eq!((roster.vendors().len(), roster.eligible_vendors(Some(&own)).count()), (3, 2));
+    }
+
+    #[test]
+    fn two_holders_of_one_key_and_weak_keys_are_refused() {
+        let mut twice = statement(&["a", "b", "c"], 1, 2);
+        twice.members[2].key = twice.members[0].key;
+        let error = Roster::new(twice, Digest::default()).unwrap_err();
+        assert_eq!(error, RosterError::DuplicateKey { first: "p0".into(), second: "p2".into() });
+        let mut weak = statement(&["a", "b", "c"], 1, 2);
+        weak.members[1].key = PublicKey([0; 32]);
+        assert!(matches!(Roster::new(weak, Digest::default()), Err(RosterError::BadKey { .. })));
+    }
+}
