@@ -18,6 +18,8 @@ mod admission;
 mod api;
 mod orders;
 mod permit;
+mod publication;
+mod records;
 mod schedule;
 mod show;
 #[cfg(test)]
@@ -29,19 +31,16 @@ pub use api::{
 pub use permit::{ActionPermit, Attempt};
 
 use super::episode::{Certified, Challenged, Phase, State, Subject};
-use super::evidence::{FaultClass, UnitReading, UnitState, classify_unit};
+use super::evidence::{Attestation, FaultClass, UnitReading, UnitState, classify_unit};
 use super::ladder::Ledger;
 use super::policy::{Action, BudgetPolicy, Consent, Mode, Policy};
-use super::record::{LedgerEntry, Record, chain_hash};
+use super::record::Record;
 use super::roster::Roster;
 use super::signing::SigningKey;
-use super::statement::{Codec, Envelope, EpisodeStatement, JournalHead, Outcome, Receipt, StateName, StatementCodec};
-use super::types::{
-    BootId, Digest, EpisodeId, Incarnation, Nonce, PersonaId, Round, SetEpoch, SubjectName, Timestamp, VendorId,
-    WardenInstance,
-};
+use super::statement::{JournalHead, Outcome, StatementCodec, Verified, Vote};
+use super::types::{BootId, Digest, Nonce, PersonaId, SetEpoch, SubjectName, Timestamp, VendorId, WardenInstance};
 use super::view::HeldBy;
-use super::vote_keeper::{Ballot, VoteKeeper};
+use super::vote_keeper::Ballot;
 use admission::Guardian;
 use orders::Hold;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -346,7 +345,7 @@ impl<C: StatementCodec> Warden<C> {
             return Some(Move::To(State::Suspect, "votes_gone"));
         }
         if *class == FaultClass::Broken {
-            let again = |vote: &&&super::statement::Verified<super::statement::Vote>| vote.challenge == Some(*nonce);
+            let again = |vote: &&&Verified<Vote>| vote.challenge == Some(*nonce);
             let confirmed: BTreeSet<_> = tally
                 .votes
                 .iter()
@@ -563,9 +562,8 @@ impl<C: StatementCodec> Warden<C> {
 
     /// Whether any eligible voter says DOWN of its current run, by word or vote.
     fn is_accused(&self, subject: &Subject) -> bool {
-        let fault = |word: &super::evidence::Attestation| {
-            word.repairable_fault().is_some_and(|class| !self.would_have_already(subject, class))
-        };
+        let fault =
+            |word: &Attestation| word.repairable_fault().is_some_and(|class| !self.would_have_already(subject, class));
         !subject.vendors_saying(self.now, self.word_ttl(), fault).is_empty()
             || VOTABLE.iter().any(|class| {
                 !self.would_have_already(subject, *class)
@@ -574,7 +572,7 @@ impl<C: StatementCodec> Warden<C> {
     }
 
     fn says_up(&self, subject: &Subject) -> bool {
-        let up = subject.vendors_saying(self.now, self.word_ttl(), super::evidence::Attestation::counts_as_up);
+        let up = subject.vendors_saying(self.now, self.word_ttl(), Attestation::counts_as_up);
         up.len() >= self.roster.q()
     }
 
@@ -605,30 +603,6 @@ impl<C: StatementCodec> Warden<C> {
             let event = WardenEvent::StateChanged { subject: name.clone(), from, to, episode, reason };
             self.out.push(WardenEffect::Event(event));
         }
-    }
-
-    fn new_round(&mut self, name: &SubjectName) {
-        let nonce = self.draw();
-        if let Some(subject) = self.subjects.get_mut(name) {
-            subject.new_round(nonce);
-        }
-    }
-
-    fn new_episode(&mut self, name: &SubjectName) {
-        let (id, nonce) = (self.next_episode(), self.draw());
-        let subject = self.subjects.get_mut(name).expect("callers pass a configured subject");
-        subject.episode.id = id;
-        subject.episode.round = Round(0);
-        subject.episode.nonce = nonce;
-        subject.episode.rung = subject.ledger.rung;
-        subject.votes.clear();
-        subject.approved = false;
-        subject.acted = false;
-    }
-
-    fn next_episode(&mut self) -> EpisodeId {
-        self.episodes_opened += 1;
-        EpisodeId::new(self.instance, self.episodes_opened)
     }
 
     fn next_rung(&mut self, name: &SubjectName, reason: &'static str) {
@@ -686,146 +660,6 @@ impl<C: StatementCodec> Warden<C> {
         }
         self.pages.insert(key, self.now);
         self.out.push(WardenEffect::Page(Page { cause, subject: subject.cloned(), text: text.to_owned() }));
-    }
-
-    /// A nonce that nobody can foresee: SHA-256 in counter mode over the entropy given at the start.
-    fn draw(&mut self) -> Nonce {
-        self.drawn += 1;
-        let mut bytes = [0; 40];
-        bytes[..32].copy_from_slice(&self.entropy);
-        bytes[32..].copy_from_slice(&self.drawn.to_be_bytes());
-        Nonce::from_slice(&Digest::of(&bytes).0[..16]).expect("16 of 32 bytes")
-    }
-
-    // ---- journal ----
-
-    /// Appends a record and gives its place. It is on the disk only after [`WardenInput::Synced`].
-    fn append(&mut self, record: Record) -> u64 {
-        let previous = self.head.hash;
-        let seq = self.head.seq + 1;
-        let encoded = Codec::<Record>::encode(&self.codec, &record);
-        self.head = JournalHead { seq, hash: chain_hash(&previous, seq, &encoded) };
-        self.out.push(WardenEffect::Append { seq, previous, record });
-        seq
-    }
-
-    fn append_receipt(&mut self, fill: impl FnOnce(&mut Receipt), blank: Receipt) -> u64 {
-        let mut receipt = Receipt { seq: self.head.seq + 1, previous: self.head.hash, ..blank };
-        fill(&mut receipt);
-        let envelope = Envelope::seal(&receipt, &self.key, &self.codec);
-        self.know_receipt(&envelope);
-        let seq = self.append(Record::Receipt(envelope.clone()));
-        self.after_sync.push_back((seq, WardenEffect::PublishReceipt(envelope)));
-        seq
-    }
-
-    fn journal_ledger(&mut self, name: &SubjectName) {
-        let accumulated = self.accumulated();
-        let entry = self.subjects[name].ledger.entry(Some(name.clone()), accumulated);
-        self.append(Record::Ledger(entry));
-    }
-
-    fn earn(&mut self) {
-        let accumulated = self.accumulated();
-        let mut earned = Vec::new();
-        for (name, subject) in &mut self.subjects {
-            let well = matches!(subject.state, State::Healthy | State::Held(HeldBy::Budget));
-            let running = subject.unit.as_ref().is_some_and(UnitState::is_running);
-            if !(well && running) {
-                subject.ledger.inactive();
-            } else if subject.ledger.active(&subject.policy.budget, &self.policy.timing, accumulated) {
-                subject.episode.rung = subject.ledger.rung;
-                earned.push(name.clone());
-            }
-        }
-        if self.damage.is_none() && self.booted {
-            for name in earned {
-                self.journal_ledger(&name);
-            }
-        }
-    }
-
-    // ---- publishing ----
-
-    fn publish(&mut self) {
-        if !self.booted || self.damage.is_some() {
-            return;
-        }
-        let names: Vec<_> = self.subjects.keys().cloned().collect();
-        for name in names {
-            let subject = &self.subjects[&name];
-            let state = match self.state_name(subject) {
-                // A label that a lone liar could flip with every heartbeat: not worth a signature.
-                StateName::Suspect => StateName::Healthy,
-                state => state,
-            };
-            let challenge = match &subject.state {
-                State::Challenged(Challenged { class: FaultClass::Broken, nonce, .. }) => Some(*nonce),
-                State::Certified(Certified { class: FaultClass::Broken, .. }) => subject.episode.challenge,
-                _ => None,
-            };
-            let statement = EpisodeStatement {
-                set_epoch: self.set_epoch,
-                state,
-                challenge,
-                budget: subject.ledger.tokens,
-                ..subject.episode.clone()
-            };
-            if subject.shown.as_ref() == Some(&statement) {
-                continue;
-            }
-            let envelope = Envelope::seal(&statement, &self.key, &self.codec);
-            let subject = self.subjects.get_mut(&name).expect("the name was just listed");
-            subject.episode = statement.clone();
-            subject.shown = Some(statement);
-            subject.published = Some(envelope.clone());
-            self.out.push(WardenEffect::Publish { subject: name, episode: envelope });
-        }
-    }
-
-    fn first_episode(&mut self, name: &SubjectName, ledgers: &[LedgerEntry]) -> Subject {
-        let policy = self.policy.subjects[name].clone();
-        let entry = ledgers.iter().find(|entry| entry.subject.as_ref() == Some(name));
-        let accumulated = self.accumulated_before;
-        let ledger =
-            entry.map_or_else(|| Ledger::full(&policy.budget, accumulated), |e| Ledger::from_entry(e, &policy.budget));
-        let spent = ledger.exhausted || ledger.rung.0 as usize >= policy.ladder.len();
-        let episode = EpisodeStatement {
-            cluster: self.roster.cluster().clone(),
-            node: self.roster.node().clone(),
-            boot: self.boot,
-            roster: self.roster.digest(),
-            policy: self.policy.digest,
-            subject: name.clone(),
-            id: self.next_episode(),
-            round: Round(0),
-            nonce: self.draw(),
-            set_epoch: self.set_epoch,
-            incarnation: Incarnation { boot: self.boot, ..Incarnation::default() },
-            rung: ledger.rung,
-            state: StateName::Healthy,
-            challenge: None,
-            budget: ledger.tokens,
-        };
-        Subject {
-            name: name.clone(),
-            policy,
-            unit: None,
-            ledger,
-            votes: VoteKeeper::default(),
-            words: BTreeMap::new(),
-            state: if spent { State::Held(HeldBy::Ladder) } else { State::Healthy },
-            since: self.now,
-            reason: if spent { "ladder_spent" } else { "started" },
-            episode,
-            shown: None,
-            published: None,
-            approved: false,
-            acted: false,
-            answered: 0,
-            soft_from: self.soft_from,
-            would_have: None,
-        }
     }
 }
 

@@ -1,12 +1,15 @@
 //! Claims about the warden's core, on a bench with three vendors, a virtual PID 1 and a virtual disk.
 
 use super::*;
-use crate::protocol::evidence::{Activity, Attestation, Evidence, LastExit, Reason, Verdict};
+use crate::protocol::evidence::{Activity, Evidence, ExitZero, LastExit, Reason, Verdict};
 use crate::protocol::policy::{RungPolicy, SubjectKind, SubjectPolicy, Timing};
-use crate::protocol::record::OperatorOrder;
+use crate::protocol::record::{OpenIntent, OperatorOrder, chain_hash};
 use crate::protocol::roster::{Member, RosterStatement};
-use crate::protocol::statement::{Choice, Header, Heartbeat, ReceiptKind, Session, SessionRequest, Vote};
-use crate::protocol::types::{ClusterId, InvocationId, NodeId, Rung, SessionIncarnation};
+use crate::protocol::statement::{
+    Choice, Codec, Envelope, EpisodeStatement, Header, Heartbeat, Receipt, ReceiptKind, Session, SessionRequest,
+    StateName,
+};
+use crate::protocol::types::{ClusterId, Incarnation, InvocationId, NodeId, Round, Rung, SessionIncarnation};
 use crate::wire::Proto;
 
 const MS: Duration = Duration::from_millis(1);
@@ -67,7 +70,7 @@ fn policy(change: impl FnOnce(&mut Policy)) -> Policy {
             vendor: Some(VendorId::new(vendor).unwrap()),
             unit: format!("zeta-{name}.service"),
             uid: None,
-            exit_zero: super::super::evidence::ExitZero::Operator,
+            exit_zero: ExitZero::Operator,
             ladder: Policy::persona_ladder(),
             budget: Policy::PERSONA_BUDGET,
         };
@@ -813,11 +816,11 @@ fn the_journal_carries_budgets_rungs_and_days_over_a_restart() {
     assert_eq!(bench.warden.instance, WardenInstance(2));
 }
 
-fn open_intent(bench: &Bench) -> super::super::record::OpenIntent {
+fn open_intent(bench: &Bench) -> OpenIntent {
     let (seq, record) = bench.records.iter().rev().find(|(_, r)| matches!(r, Record::Receipt(_))).unwrap().clone();
     let Record::Receipt(receipt) = record else { unreachable!("it was just matched") };
     let attempt = bench.warden.subjects[&subject("otto")].attempt();
-    super::super::record::OpenIntent { seq, receipt, episode: attempt.episode, round: attempt.round }
+    OpenIntent { seq, receipt, episode: attempt.episode, round: attempt.round }
 }
 
 #[test]

@@ -1,0 +1,56 @@
+//! What the warden writes: records in one chain, receipts, and what subjects earn back.
+
+use super::{State, Warden, WardenEffect};
+use crate::protocol::evidence::UnitState;
+use crate::protocol::record::{Record, chain_hash};
+use crate::protocol::statement::{Codec, Envelope, JournalHead, Receipt, StatementCodec};
+use crate::protocol::types::SubjectName;
+use crate::protocol::view::HeldBy;
+
+impl<C: StatementCodec> Warden<C> {
+    /// Appends a record and gives its place. It is on the disk only after [`WardenInput::Synced`].
+    pub(super) fn append(&mut self, record: Record) -> u64 {
+        let previous = self.head.hash;
+        let seq = self.head.seq + 1;
+        let encoded = Codec::<Record>::encode(&self.codec, &record);
+        self.head = JournalHead { seq, hash: chain_hash(&previous, seq, &encoded) };
+        self.out.push(WardenEffect::Append { seq, previous, record });
+        seq
+    }
+
+    pub(super) fn append_receipt(&mut self, fill: impl FnOnce(&mut Receipt), blank: Receipt) -> u64 {
+        let mut receipt = Receipt { seq: self.head.seq + 1, previous: self.head.hash, ..blank };
+        fill(&mut receipt);
+        let envelope = Envelope::seal(&receipt, &self.key, &self.codec);
+        self.know_receipt(&envelope);
+        let seq = self.append(Record::Receipt(envelope.clone()));
+        self.after_sync.push_back((seq, WardenEffect::PublishReceipt(envelope)));
+        seq
+    }
+
+    pub(super) fn journal_ledger(&mut self, name: &SubjectName) {
+        let accumulated = self.accumulated();
+        let entry = self.subjects[name].ledger.entry(Some(name.clone()), accumulated);
+        self.append(Record::Ledger(entry));
+    }
+
+    pub(super) fn earn(&mut self) {
+        let accumulated = self.accumulated();
+        let mut earned = Vec::new();
+        for (name, subject) in &mut self.subjects {
+            let well = matches!(subject.state, State::Healthy | State::Held(HeldBy::Budget));
+            let running = subject.unit.as_ref().is_some_and(UnitState::is_running);
+            if !(well && running) {
+                subject.ledger.inactive();
+            } else if subject.ledger.active(&subject.policy.budget, &self.policy.timing, accumulated) {
+                subject.episode.rung = subject.ledger.rung;
+                earned.push(name.clone());
+            }
+        }
+        if self.damage.is_none() && self.booted {
+            for name in earned {
+                self.journal_ledger(&name);
+            }
+        }
+    }
+}
