@@ -81,10 +81,21 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
+/// How far a server is. Only ever rises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// Takes connections.
+    Serving,
+    /// Takes no more; open calls may end.
+    Draining,
+    /// What is still open is cut.
+    Cut,
+}
+
 /// A running server. Stops when dropped, without waiting.
 #[derive(Debug)]
 pub struct Server {
-    stop: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
     task: JoinHandle<()>,
     health: tonic_health::server::HealthReporter,
     path: PathBuf,
@@ -92,12 +103,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes no more connections, lets open calls end (for at most a second), and removes the socket.
+    /// Takes no more connections, lets open calls end (for at most a second), cuts the rest, and removes the socket.
     pub async fn stop(mut self) {
         self.health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
-        let _ = self.stop.send(true);
-        let _ = tokio::time::timeout(DRAIN_LIMIT, &mut self.task).await;
-        self.task.abort();
+        self.phase.send_replace(Phase::Draining);
+        if tokio::time::timeout(DRAIN_LIMIT, &mut self.task).await.is_err() {
+            self.phase.send_replace(Phase::Cut);
+            let _ = tokio::time::timeout(DRAIN_LIMIT, &mut self.task).await;
+        }
     }
 
     /// The socket.
@@ -113,7 +126,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.stop.send(true);
+        self.phase.send_replace(Phase::Cut);
         // A successor may have bound the path anew.
         if std::fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == self.inode) {
             let _ = std::fs::remove_file(&self.path);
@@ -132,15 +145,18 @@ pub fn serve(path: &Path, mode: u32, services: &[&'static str], routes: Routes) 
     let routes = routes.add_service(health_service).add_service(reflection(services).build_v1()?);
     let routes = Routes::from(routes.into_axum_router().layer(axum::middleware::from_fn(limit_time)));
 
-    let (stop, stopped) = watch::channel(false);
+    let (phase, phases) = watch::channel(Phase::Serving);
     let (accepted, incoming) = mpsc::channel(1);
     let server = tonic::transport::Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .add_routes(routes)
-        .serve_with_incoming_shutdown(tokio_stream::wrappers::ReceiverStream::new(incoming), ended(stopped.clone()));
-    tokio::spawn(accept(listener, accepted, stopped));
+        .serve_with_incoming_shutdown(
+            tokio_stream::wrappers::ReceiverStream::new(incoming),
+            reached(phases.clone(), Phase::Draining),
+        );
+    tokio::spawn(accept(listener, accepted, phases));
     let (reporter, names, place) = (health.clone(), services.to_vec(), path.to_owned());
     let task = tokio::spawn(async move {
         for name in names {
@@ -150,7 +166,7 @@ pub fn serve(path: &Path, mode: u32, services: &[&'static str], routes: Routes) 
             tracing::error!(path = %place.display(), %error, "server ended");
         }
     });
-    Ok(Server { stop, task, health, path: path.to_owned(), inode })
+    Ok(Server { phase, task, health, path: path.to_owned(), inode })
 }
 
 /// Who sent a request.
@@ -179,8 +195,8 @@ async fn limit_time(request: Request, next: Next) -> Response {
         .unwrap_or_else(|_| Status::deadline_exceeded("no answer in time").into_http())
 }
 
-async fn ended(mut stopped: watch::Receiver<bool>) {
-    let _ = stopped.wait_for(|stopped| *stopped).await;
+async fn reached(mut phases: watch::Receiver<Phase>, wanted: Phase) {
+    let _ = phases.wait_for(|phase| *phase >= wanted).await;
 }
 
 fn listen(path: &Path, mode: u32) -> Result<(UnixListener, u64), ServeError> {
@@ -233,12 +249,13 @@ fn clear_stale(path: &Path) -> Result<(), ServeError> {
 async fn accept(
     listener: UnixListener,
     accepted: mpsc::Sender<std::io::Result<Accepted>>,
-    mut stopped: watch::Receiver<bool>,
+    phases: watch::Receiver<Phase>,
 ) {
+    let mut stopped = std::pin::pin!(reached(phases.clone(), Phase::Draining));
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let next = tokio::select! {
-            _ = stopped.wait_for(|stopped| *stopped) => return,
+            () = &mut stopped => return,
             next = listener.accept() => next,
         };
         let connection = match next {
@@ -251,7 +268,8 @@ async fn accept(
         };
         match (connection, Arc::clone(&slots).try_acquire_owned()) {
             (Ok((stream, peer)), Ok(slot)) => {
-                if accepted.send(Ok(Accepted { stream, peer, _slot: slot })).await.is_err() {
+                let cut = Box::pin(reached(phases.clone(), Phase::Cut));
+                if accepted.send(Ok(Accepted { stream, peer, cut, _slot: slot })).await.is_err() {
                     return;
                 }
             }
@@ -265,6 +283,7 @@ async fn accept(
 struct Accepted {
     stream: UnixStream,
     peer: Peer,
+    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -278,6 +297,10 @@ impl Connected for Accepted {
 
 impl AsyncRead for Accepted {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        // As if the other end had closed it.
+        if self.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

@@ -1,0 +1,288 @@
+//! The lines between agents: one bidirectional stream for each pair, dialled by the one whose name comes first.
+//!
+//! * The process at the other end must be the main process of the agent unit that it claims to be, by PID 1's word to this
+//!   agent, and of the configured user. So no stranger can push a peer off its line; what the peer says proves itself.
+//! * The newest line of a peer replaces an older one.
+//! * A peer that does not keep up loses statements, never the guardian its time.
+
+use super::mind::{self, Message, Mouth};
+use super::units::KnownUnits;
+use crate::clock;
+use crate::config::paths::Paths;
+use crate::grpc::client::{Backoff, ConnectError, Connection, connect};
+use crate::grpc::limits::{Admission, Lane};
+use crate::grpc::{MAX_MESSAGE, Peer, server};
+use crate::metrics::AgentMetrics;
+use crate::protocol::guardian::{GuardianEvent, GuardianInput};
+use crate::protocol::policy::Policy;
+use crate::protocol::roster::Roster;
+use crate::protocol::statement::{DecodeError, Envelope, EquivocationProof};
+use crate::protocol::types::{PersonaId, PublicKey, SubjectName};
+use crate::wire::v1;
+use crate::wire::v1::peer_message::Message as Kind;
+use crate::wire::v1::peer_service_client::PeerServiceClient;
+use crate::wire::v1::peer_service_server::{PeerService, PeerServiceServer};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::service::Routes;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::debug;
+
+/// Longest wait for a greeting or an answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// Statements that may wait for one peer.
+const OUTGOING: usize = 128;
+/// A line that held so long was a good one: the next attempt comes soon again.
+const GOOD: Duration = Duration::from_secs(5);
+/// A stream that exceeds its rate is left unread for so long.
+const PAUSE: Duration = Duration::from_millis(20);
+
+static LINES: AtomicU64 = AtomicU64::new(1);
+
+/// The sending end of a line to a peer.
+#[derive(Clone, Debug)]
+pub(super) struct PeerLine {
+    /// Tells a newer line from an older one.
+    pub(super) number: u64,
+    outgoing: mpsc::Sender<v1::PeerMessage>,
+}
+
+impl PeerLine {
+    fn greeting(me: &PersonaId) -> (Self, mpsc::Receiver<v1::PeerMessage>) {
+        let (outgoing, incoming) = mpsc::channel(OUTGOING);
+        let line = Self { number: LINES.fetch_add(1, Ordering::Relaxed), outgoing };
+        line.put(Kind::Hello(v1::Hello { persona: me.as_str().to_owned() }));
+        (line, incoming)
+    }
+
+    fn put(&self, message: Kind) {
+        if self.outgoing.try_send(v1::PeerMessage { message: Some(message) }).is_err() {
+            debug!("a peer does not keep up: a statement is lost");
+        }
+    }
+
+    pub(super) fn send(&self, statement: &Envelope) {
+        self.put(Kind::Statement(statement.into()));
+    }
+
+    pub(super) fn send_proof(&self, proof: &EquivocationProof) {
+        self.put(Kind::Proof(proof.into()));
+    }
+}
+
+/// Why there is no line to a peer.
+#[derive(Debug, thiserror::Error)]
+enum NoLine {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("process {} of user {} is not the agent of {claimed}", peer.pid, peer.uid)]
+    Stranger { claimed: PersonaId, peer: Peer },
+    #[error("{0}")]
+    Refused(Box<Status>),
+    #[error("no answer in time")]
+    Late,
+    #[error("no greeting")]
+    NoGreeting,
+    #[error("an answer that makes no sense: {0}")]
+    Nonsense(#[from] DecodeError),
+    #[error("the peer has no such statement")]
+    NotHeld,
+    #[error("the agent is stopping")]
+    Stopping,
+}
+
+impl From<Status> for NoLine {
+    fn from(status: Status) -> Self {
+        Self::Refused(Box::new(status))
+    }
+}
+
+/// What the lines to peers share.
+pub(super) struct Gossip {
+    pub(super) me: PersonaId,
+    pub(super) roster: Arc<Roster>,
+    pub(super) policy: Arc<Policy>,
+    pub(super) paths: Paths,
+    pub(super) units: KnownUnits,
+    pub(super) mouth: Mouth,
+    pub(super) metrics: AgentMetrics,
+}
+
+impl Gossip {
+    /// Of each pair, the one whose name comes first dials.
+    pub(super) fn dials(&self, peer: &PersonaId) -> bool {
+        self.me < *peer
+    }
+
+    /// Dials a peer again and again, for ever.
+    pub(super) async fn keep_dialled(self: Arc<Self>, peer: PersonaId) {
+        let mut backoff = Backoff::new();
+        loop {
+            let began = clock::now();
+            match self.dial(&peer).await {
+                Ok(()) => debug!(%peer, "the line to the peer ended"),
+                Err(NoLine::Stopping) => return,
+                Err(error) => debug!(%peer, %error, "no line to the peer"),
+            }
+            if clock::now().saturating_since(began) >= GOOD {
+                backoff.reset();
+            }
+            tokio::time::sleep(backoff.next_delay()).await;
+        }
+    }
+
+    async fn dial(&self, peer: &PersonaId) -> Result<(), NoLine> {
+        let mut client = self.client(peer).await?;
+        let (line, outgoing) = PeerLine::greeting(&self.me);
+        let answer = tokio::time::timeout(ANSWER_LIMIT, client.exchange(ReceiverStream::new(outgoing)));
+        let mut incoming = answer.await.map_err(|_| NoLine::Late)??.into_inner();
+        if greeting(&mut incoming).await? != *peer {
+            return Err(NoLine::NoGreeting);
+        }
+        self.hear(peer.clone(), line, incoming).await
+    }
+
+    /// A client of a peer's, once the process that serves it is known to be the peer's agent.
+    async fn client(&self, peer: &PersonaId) -> Result<PeerServiceClient<tonic::transport::Channel>, NoLine> {
+        let Connection { channel, peer: process } = connect(&self.paths.agent_socket(peer)).await?;
+        self.check(peer, process)?;
+        Ok(PeerServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
+    }
+
+    fn check(&self, claimed: &PersonaId, peer: Peer) -> Result<(), NoLine> {
+        let unit = SubjectName::agent(claimed);
+        let Some(configured) = self.policy.subject(&unit) else { return Ok(()) };
+        if configured.uid.is_none_or(|uid| uid == peer.uid) && self.units.main_pid(&unit) == Some(peer.pid) {
+            return Ok(());
+        }
+        Err(NoLine::Stranger { claimed: claimed.clone(), peer })
+    }
+
+    /// Takes in what a peer says, until it stops.
+    async fn hear(
+        &self,
+        peer: PersonaId,
+        line: PeerLine,
+        mut incoming: Streaming<v1::PeerMessage>,
+    ) -> Result<(), NoLine> {
+        let (number, ended) = (line.number, line.outgoing.clone());
+        let up = Message::PeerUp { persona: peer.clone(), line };
+        self.mouth.sense(up).await.map_err(|_| NoLine::Stopping)?;
+        let mut admission = Admission::for_statements();
+        let result = loop {
+            let message = tokio::select! {
+                () = ended.closed() => break Ok(()),
+                message = incoming.message() => message,
+            };
+            match message {
+                Ok(Some(message)) if admission.admit(clock::now()) => self.take_in(&peer, message),
+                Ok(Some(_)) => {
+                    self.reject("rate_limited", &peer);
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Ok(None) => break Ok(()),
+                Err(status) => break Err(status.into()),
+            }
+        };
+        self.mouth.sense(Message::PeerDown { persona: peer, number }).await.map_err(|_| NoLine::Stopping)?;
+        result
+    }
+
+    fn take_in(&self, from: &PersonaId, message: v1::PeerMessage) {
+        let taken = mind::heard(from, message)
+            .and_then(|(lane, message)| self.mouth.offer(lane, message).map_err(|refused| refused.as_str()));
+        if let Err(reason) = taken {
+            self.reject(reason, from);
+        }
+    }
+
+    fn reject(&self, reason: &'static str, from: &PersonaId) {
+        self.metrics.on_event(&GuardianEvent::Rejected { reason, from: Some(from.clone()) });
+    }
+}
+
+async fn greeting(incoming: &mut Streaming<v1::PeerMessage>) -> Result<PersonaId, NoLine> {
+    let message = tokio::time::timeout(ANSWER_LIMIT, incoming.message()).await.map_err(|_| NoLine::Late)??;
+    match message.and_then(|message| message.message) {
+        Some(Kind::Hello(hello)) => PersonaId::new(&hello.persona).map_err(|_| NoLine::NoGreeting),
+        _ => Err(NoLine::NoGreeting),
+    }
+}
+
+/// Fetches one statement from a peer and hands it to the guardian.
+pub(super) async fn fetch(gossip: Arc<Gossip>, from: PersonaId, session_key: PublicKey, seq: u64) {
+    let request = v1::FetchRequest { session_key: session_key.0.to_vec(), seq };
+    let fetched = async {
+        let mut client = gossip.client(&from).await?;
+        let answer = tokio::time::timeout(ANSWER_LIMIT, client.fetch(request)).await.map_err(|_| NoLine::Late)??;
+        let v1::FetchResponse { session, statement } = answer.into_inner();
+        let (Some(session), Some(statement)) = (session, statement) else { return Err(NoLine::NotHeld) };
+        Ok(GuardianInput::Fetched { session: session.try_into()?, statement: statement.try_into()? })
+    };
+    match fetched.await {
+        Ok(input) => {
+            if let Err(refused) = gossip.mouth.offer(Lane::Other, Message::Input(input)) {
+                gossip.reject(refused.as_str(), &from);
+            }
+        }
+        Err(error) => debug!(peer = %from, seq, %error, "a statement cannot be fetched"),
+    }
+}
+
+/// The service for peers.
+pub(super) fn routes(gossip: Arc<Gossip>) -> Routes {
+    Routes::new(PeerServiceServer::new(PeerSocket { gossip }).max_decoding_message_size(MAX_MESSAGE))
+}
+
+struct PeerSocket {
+    gossip: Arc<Gossip>,
+}
+
+#[tonic::async_trait]
+impl PeerService for PeerSocket {
+    type ExchangeStream = Pin<Box<dyn Stream<Item = Result<v1::PeerMessage, Status>> + Send>>;
+
+    async fn exchange(
+        &self,
+        request: Request<Streaming<v1::PeerMessage>>,
+    ) -> Result<Response<Self::ExchangeStream>, Status> {
+        let process = server::peer(&request)?;
+        let mut incoming = request.into_inner();
+        let gossip = &self.gossip;
+        let claimed = greeting(&mut incoming).await.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        if gossip.roster.member(&claimed).is_none() {
+            return Err(Status::permission_denied(format!("{claimed} is not in the roster")));
+        }
+        if claimed >= gossip.me {
+            return Err(Status::failed_precondition(format!("{} dials {claimed}, not the other way", gossip.me)));
+        }
+        gossip.check(&claimed, process).map_err(|error| Status::permission_denied(error.to_string()))?;
+        let (line, outgoing) = PeerLine::greeting(&gossip.me);
+        let gossip = Arc::clone(gossip);
+        tokio::spawn(async move {
+            if let Err(error) = gossip.hear(claimed.clone(), line, incoming).await {
+                debug!(peer = %claimed, %error, "the peer's line broke");
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(outgoing).map(Ok))))
+    }
+
+    async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<v1::FetchResponse>, Status> {
+        let v1::FetchRequest { session_key, seq } = request.into_inner();
+        let session_key = PublicKey::from_slice(&session_key)
+            .ok_or_else(|| Status::invalid_argument("a session key has 32 bytes"))?;
+        let (answer, held) = oneshot::channel();
+        self.gossip
+            .mouth
+            .offer(Lane::Other, Message::Fetch { session_key, seq, answer })
+            .map_err(|refused| Status::resource_exhausted(refused.to_string()))?;
+        let held = held.await.map_err(|_| Status::unavailable("the agent is stopping"))?;
+        let (session, statement) = held.ok_or_else(|| Status::not_found("no such statement is held"))?;
+        Ok(Response::new(v1::FetchResponse { session: Some((&session).into()), statement: Some((&statement).into()) }))
+    }
+}
