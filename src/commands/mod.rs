@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod approve;
+pub mod ask;
 pub mod check_config;
 pub mod daemon;
 pub mod explain;
