@@ -237,10 +237,10 @@ fn every_bad_configuration_gets_its_own_complaint() {
         ),
         (
             run("[\"/bin/k3s-killall.sh\"]"),
-            "node.toml:15:8: `k3s-killall` needs the operator: it ends every container of the node; write consent = \"quorum+operator\"\n  15 | argv = [\"/bin/k3s-killall.sh\"]\n     |        ^^^^^^^^^^^^^^^^^^^^^^^^",
+            "node.toml:15:8: `k3s-killall` needs the operator: it ends every container of the node; write consent = \"quorum+operator\"\n  15 | argv = [\"/bin/k3s-killall.sh\"]\n     |        ^^^^^^^^^^^^^^^^^^^^^^^",
         ),
         (
-            aside("move-aside", "/etc/passw"),
+            aside("move-aside", "/etc/passwd"),
             "node.toml:15:8: `/etc/passwd` lies outside of /var/lib/rancher/k3s/agent/, /tmp/x/state: nothing else may be touched\n  15 | path = \"/etc/passwd\"\n     |        ^^^^^^^^^^^^^",
         ),
     ];
