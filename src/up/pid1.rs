@@ -1,0 +1,655 @@
+//! The engine: starts units, learns of their ends at once, restarts those that are always restarted, acts on the warden's
+//! word, and leaves no process of a dead unit behind.
+//!
+//! Rules:
+//! * One reaper for every child (`waitpid(-1)` after SIGCHLD); starting and reaping hold the same lock, so no end is lost.
+//! * Each start is a new run with a fresh random [`InvocationId`]; an act names the run that was voted on, and on any other
+//!   it is refused (rule S3).
+//! * Warden and agents are started again by themselves, after [`RESTART_WAIT`], and up to [`RESTART_WAIT_MAX`] later while
+//!   they live for less than [`SHORT_LIFE`]. Wrappers start once, then only on the warden's word.
+//! * This process is the subreaper: what a dead unit leaves behind becomes our child. Before a unit starts again every child
+//!   that is neither a unit nor a running command, nor carries the [`tree::INVOCATION_ENV`] of a run that lives, is killed; each kill
+//!   hands its own children on to us; this repeats until nothing is left.
+
+use super::tree;
+use crate::clock;
+use crate::protocol::evidence::{Activity, LastExit, UnitState};
+use crate::protocol::types::{BootId, Incarnation, InvocationId, SubjectName};
+use crate::protocol::warden::PeerUnit;
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::sync::{broadcast, oneshot, watch};
+
+/// Wait before a unit that is always restarted starts again.
+pub const RESTART_WAIT: Duration = Duration::from_millis(100);
+/// Longest such wait; it doubles while the unit ends within [`SHORT_LIFE`].
+pub const RESTART_WAIT_MAX: Duration = Duration::from_secs(2);
+/// A unit that lived less failed at once.
+pub const SHORT_LIFE: Duration = Duration::from_secs(1);
+/// Time between SIGTERM and SIGKILL, and then for the kernel to finish.
+pub const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// Longest hunt for what dead units left behind.
+const SWEEP_LIMIT: Duration = Duration::from_secs(5);
+/// Exit status that stands for "could not be started", as systemd has it (EXIT_EXEC).
+const EXIT_EXEC: i32 = 203;
+
+/// A unit: the warden, or a subject.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum UnitName {
+    /// The warden: no subject, nobody votes on it.
+    Warden,
+    /// A wrapper or an agent.
+    Subject(SubjectName),
+}
+
+impl fmt::Display for UnitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Warden => f.write_str("warden"),
+            Self::Subject(subject) => write!(f, "{subject}"),
+        }
+    }
+}
+
+/// When a unit is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// Always, by PID 1 itself.
+    Always,
+    /// On the warden's word alone.
+    OnWord,
+}
+
+/// What a unit runs.
+#[derive(Clone, Debug)]
+pub struct UnitSpec {
+    /// Program.
+    pub program: PathBuf,
+    /// Arguments.
+    pub args: Vec<OsString>,
+    /// When it is started again.
+    pub restart: Restart,
+    /// Units are stopped in this order, lowest first.
+    pub stop_order: u8,
+}
+
+/// PID 1 did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Pid1Error {
+    /// No such unit.
+    #[error("`{0}` is no unit of this `up`")]
+    NoSuchUnit(String),
+    /// Another run than the one voted on (rule S3).
+    #[error("`{unit}` is in run {current}, not in {wanted}")]
+    OtherRun {
+        /// The unit.
+        unit: UnitName,
+        /// The run that runs, or ran last.
+        current: Incarnation,
+        /// The run that was voted on.
+        wanted: Incarnation,
+    },
+    /// Something else is being done to it.
+    #[error("`{0}` is being acted on already")]
+    Busy(UnitName),
+    /// Everything is being stopped.
+    #[error("`up` is stopping")]
+    Stopping,
+    /// A process outlived SIGKILL.
+    #[error("process {pid} of `{unit}` is still there {seconds} s after SIGKILL", seconds = STOP_LIMIT.as_secs())]
+    WillNotDie {
+        /// The unit.
+        unit: UnitName,
+        /// Its main process.
+        pid: u32,
+    },
+    /// Processes of dead units outlived SIGKILL.
+    #[error("{left} processes of dead units are still there after {seconds} s, one of them {example}", seconds = SWEEP_LIMIT.as_secs())]
+    StraysRemain {
+        /// How many.
+        left: usize,
+        /// One.
+        example: u32,
+    },
+    /// A program could not be started.
+    #[error("`{program}` cannot be started")]
+    Start {
+        /// Which.
+        program: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The kernel refused something.
+    #[error("{what}")]
+    Kernel {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl Pid1Error {
+    pub(super) fn kernel<E: Into<std::io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self::Kernel { what, source: error.into() }
+    }
+}
+
+/// Something changed.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A unit.
+    Unit(UnitName, UnitState),
+    /// Everything is being stopped.
+    Stopping,
+}
+
+/// PID 1. Clones share everything.
+#[derive(Clone)]
+pub struct Pid1 {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    boot: BootId,
+    table: Mutex<Table>,
+    changes: broadcast::Sender<Change>,
+    reaps: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Table {
+    units: BTreeMap<UnitName, Unit>,
+    /// Commands that run beside the units: `run` rungs and pages, by process.
+    commands: BTreeMap<u32, RunningCommand>,
+    stopping: bool,
+}
+
+struct Unit {
+    spec: UnitSpec,
+    state: UnitState,
+    /// The wait before the next restart by PID 1 itself.
+    wait: Duration,
+    /// Rises with every start and every decision not to: an older timer finds another number.
+    generation: u64,
+    /// An act is under way.
+    busy: bool,
+}
+
+/// A restart that PID 1 makes by itself, unless something else is decided first.
+struct Planned {
+    wait: Duration,
+    generation: u64,
+}
+
+struct RunningCommand {
+    invocation: InvocationId,
+    ended: oneshot::Sender<WaitStatus>,
+}
+
+/// The right to change one unit, for one at a time.
+pub(super) struct Claim {
+    pid1: Pid1,
+    pub(super) unit: UnitName,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.pid1.release(&self.unit);
+    }
+}
+
+impl Pid1 {
+    /// Makes this process the subreaper and begins to reap. Call within a runtime; there is one per process, because it
+    /// reaps every child.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or does not say which boot this is.
+    pub fn new() -> Result<Self, Pid1Error> {
+        let boot = clock::boot_id().map_err(Pid1Error::kernel("the boot id cannot be read"))?;
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+            .map_err(Pid1Error::kernel("this process cannot become the subreaper of its descendants"))?;
+        let mut ends = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child())
+            .map_err(Pid1Error::kernel("SIGCHLD cannot be caught"))?;
+        let (changes, reaps) = (broadcast::Sender::new(1024), watch::Sender::new(0));
+        let pid1 = Self { shared: Arc::new(Shared { boot, table: Mutex::default(), changes, reaps }) };
+        let reaper = pid1.clone();
+        tokio::spawn(async move {
+            while ends.recv().await.is_some() {
+                reaper.reap();
+            }
+        });
+        Ok(pid1)
+    }
+
+    /// Adds a unit without starting it.
+    pub fn add(&self, unit: UnitName, spec: UnitSpec) {
+        let never = Incarnation { boot: self.shared.boot, invocation: InvocationId::default() };
+        let state = UnitState::never_started(never);
+        let unit_entry = Unit { spec, state, wait: RESTART_WAIT, generation: 0, busy: false };
+        self.table().units.insert(unit, unit_entry);
+    }
+
+    /// Starts a unit for the first time.
+    ///
+    /// # Errors
+    /// When it cannot be started, or everything is being stopped.
+    pub fn start(&self, unit: &UnitName) -> Result<(), Pid1Error> {
+        self.start_if(unit, None)
+    }
+
+    /// One unit's state.
+    pub fn state(&self, unit: &UnitName) -> Option<UnitState> {
+        self.table().units.get(unit).map(|unit| unit.state)
+    }
+
+    /// Every subject's state, and what changes from then on.
+    pub fn watch(&self) -> (Vec<(SubjectName, UnitState)>, broadcast::Receiver<Change>) {
+        let table = self.table();
+        let subject = |(name, unit): (&UnitName, &Unit)| match name {
+            UnitName::Warden => None,
+            UnitName::Subject(subject) => Some((subject.clone(), unit.state)),
+        };
+        // Changes are announced under the same lock: none falls in between, none is told twice.
+        (table.units.iter().filter_map(subject).collect(), self.shared.changes.subscribe())
+    }
+
+    /// Whether everything is being stopped.
+    pub fn is_stopping(&self) -> bool {
+        self.table().stopping
+    }
+
+    /// The subject that a process belongs to: its main process or what descends from it.
+    pub fn unit_of(&self, pid: u32) -> Option<PeerUnit> {
+        let table = self.table();
+        table.units.iter().find_map(|(name, unit)| match (name, unit.state.main_pid) {
+            (UnitName::Subject(subject), Some(main_pid)) if tree::descends_from(pid, main_pid) => {
+                Some(PeerUnit { subject: subject.clone(), main_pid, invocation: unit.state.incarnation.invocation })
+            }
+            _ => None,
+        })
+    }
+
+    /// Whether a process is the warden itself, as started here.
+    pub fn is_the_warden(&self, pid: u32) -> bool {
+        self.state(&UnitName::Warden).is_some_and(|state| state.main_pid == Some(pid))
+    }
+
+    /// Takes a unit for an act, if it still is in the run that was voted on.
+    pub(super) fn claim(&self, unit: UnitName, wanted: Incarnation) -> Result<Claim, Pid1Error> {
+        let mut table = self.table();
+        if table.stopping {
+            return Err(Pid1Error::Stopping);
+        }
+        let entry = table.units.get_mut(&unit).ok_or_else(|| Pid1Error::NoSuchUnit(unit.to_string()))?;
+        if entry.busy {
+            return Err(Pid1Error::Busy(unit));
+        }
+        let current = entry.state.incarnation;
+        if current != wanted {
+            return Err(Pid1Error::OtherRun { unit, current, wanted });
+        }
+        entry.busy = true;
+        Ok(Claim { pid1: self.clone(), unit })
+    }
+
+    /// Stops what is left of a unit, buries its whole process tree, and starts it again.
+    pub(super) async fn restart(&self, claim: &Claim, kill_first: bool) -> Result<(), Pid1Error> {
+        self.update(&claim.unit, |unit| {
+            unit.state.job_pending = true;
+            unit.generation += 1;
+        });
+        self.end(&claim.unit, kill_first).await?;
+        self.bury().await?;
+        self.start_if(&claim.unit, None)
+    }
+
+    /// Stops a unit for good.
+    pub(super) async fn stop(&self, claim: &Claim, kill_first: bool) -> Result<(), Pid1Error> {
+        self.update(&claim.unit, |unit| {
+            unit.state.job_pending = true;
+            unit.state.stop_requested = true;
+            unit.generation += 1;
+            if matches!(unit.state.activity, Activity::AutoRestart { .. }) {
+                unit.state.activity = Activity::Inactive;
+            }
+        });
+        self.end(&claim.unit, kill_first).await?;
+        self.bury().await
+    }
+
+    /// Stops everything, in order, and buries what is left: nothing of ours runs any more when this returns.
+    ///
+    /// # Errors
+    /// When something outlives SIGKILL.
+    pub async fn drain(&self) -> Result<(), Pid1Error> {
+        let mut orders: BTreeMap<u8, Vec<UnitName>> = BTreeMap::new();
+        {
+            let mut table = self.table();
+            table.stopping = true;
+            let commands: Vec<u32> = table.commands.keys().copied().collect();
+            commands.into_iter().for_each(|pid| table.kill_command(pid));
+            for (name, unit) in &mut table.units {
+                orders.entry(unit.spec.stop_order).or_default().push(name.clone());
+                unit.generation += 1;
+                unit.state.stop_requested = true;
+                if matches!(unit.state.activity, Activity::AutoRestart { .. }) {
+                    unit.state.activity = Activity::Inactive;
+                }
+            }
+        }
+        let _ = self.shared.changes.send(Change::Stopping);
+        let mut worst = Ok(());
+        for units in orders.into_values() {
+            // Ask all of one order first, then wait for each: the limits run side by side.
+            units.iter().for_each(|unit| self.ask_to_stop(unit));
+            let deadline = tokio::time::Instant::now() + STOP_LIMIT;
+            for unit in units {
+                let gone = self.wait_until_gone(&unit, deadline).await;
+                if !gone && let Err(error) = self.end(&unit, true).await {
+                    worst = Err(error);
+                }
+            }
+        }
+        let buried = self.bury().await;
+        worst.and(buried)
+    }
+
+    /// Ends a unit's main process: SIGTERM, and SIGKILL when that does not do; or SIGKILL at once.
+    async fn end(&self, unit: &UnitName, kill_first: bool) -> Result<(), Pid1Error> {
+        if !kill_first {
+            self.ask_to_stop(unit);
+            if self.wait_until_gone(unit, tokio::time::Instant::now() + STOP_LIMIT).await {
+                return Ok(());
+            }
+        }
+        self.signal(unit, Signal::KILL);
+        if self.wait_until_gone(unit, tokio::time::Instant::now() + STOP_LIMIT).await {
+            return Ok(());
+        }
+        match self.state(unit).and_then(|state| state.main_pid) {
+            Some(pid) => Err(Pid1Error::WillNotDie { unit: unit.clone(), pid }),
+            None => Ok(()),
+        }
+    }
+
+    fn ask_to_stop(&self, unit: &UnitName) {
+        self.update(unit, |unit| {
+            if unit.state.main_pid.is_some() {
+                unit.state.activity = Activity::Deactivating;
+            }
+        });
+        self.signal(unit, Signal::TERM);
+        // A stopped process could not hear it.
+        self.signal(unit, Signal::CONT);
+    }
+
+    fn signal(&self, unit: &UnitName, signal: Signal) {
+        let table = self.table();
+        // Under the lock nobody reaps: the number is still this process's.
+        if let Some(pid) = table.units.get(unit).and_then(|unit| unit.state.main_pid).and_then(kernel_pid) {
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+    }
+
+    async fn wait_until_gone(&self, unit: &UnitName, deadline: tokio::time::Instant) -> bool {
+        let mut reaps = self.shared.reaps.subscribe();
+        loop {
+            if self.state(unit).is_none_or(|state| state.main_pid.is_none()) {
+                return true;
+            }
+            if tokio::time::timeout_at(deadline, reaps.changed()).await.is_err() {
+                return false;
+            }
+        }
+    }
+
+    /// Kills what dead units left behind, layer by layer, until nothing is left.
+    pub(super) async fn bury(&self) -> Result<(), Pid1Error> {
+        let mut reaps = self.shared.reaps.subscribe();
+        let deadline = tokio::time::Instant::now() + SWEEP_LIMIT;
+        loop {
+            self.reap();
+            reaps.mark_unchanged();
+            let strays = self.kill_strays()?;
+            let Some(example) = strays.first().copied() else { return Ok(()) };
+            if tokio::time::Instant::now() >= deadline {
+                return Err(Pid1Error::StraysRemain { left: strays.len(), example });
+            }
+            // An end wakes us at once; the short limit covers one that came in between.
+            let _ = tokio::time::timeout(Duration::from_millis(20), reaps.changed()).await;
+        }
+    }
+
+    /// One pass: kills every child of ours that belongs to nothing that lives, and says which those were.
+    fn kill_strays(&self) -> Result<Vec<u32>, Pid1Error> {
+        let table = self.table();
+        let mut living = Vec::new();
+        for unit in table.units.values().filter(|unit| unit.state.main_pid.is_some() && !table.stopping) {
+            living.push(unit.state.incarnation.invocation);
+        }
+        living.extend(table.commands.values().map(|command| command.invocation));
+        let is_known = |pid: &u32| {
+            table.commands.contains_key(pid) || table.units.values().any(|unit| unit.state.main_pid == Some(*pid))
+        };
+        let mut strays = tree::children_of(std::process::id()).map_err(Pid1Error::kernel("/proc cannot be listed"))?;
+        strays.retain(|pid| !is_known(pid) && tree::invocation_of(*pid).is_none_or(|run| !living.contains(&run)));
+        for pid in &strays {
+            let Some(target) = kernel_pid(*pid) else { continue };
+            // Our unreaped children: neither their number nor that of the group they lead can be another's by now.
+            if tree::leads_a_group(*pid) {
+                let _ = rustix::process::kill_process_group(target, Signal::KILL);
+            }
+            let _ = rustix::process::kill_process(target, Signal::KILL);
+        }
+        Ok(strays)
+    }
+
+    /// Starts a unit; with a generation, only if nothing was decided about it since.
+    fn start_if(&self, name: &UnitName, generation: Option<u64>) -> Result<(), Pid1Error> {
+        let mut table = self.table();
+        if table.stopping {
+            return Err(Pid1Error::Stopping);
+        }
+        let unit = table.units.get_mut(name).ok_or_else(|| Pid1Error::NoSuchUnit(name.to_string()))?;
+        if generation.is_some_and(|generation| generation != unit.generation) {
+            return Ok(());
+        }
+        let invocation = fresh_invocation()?;
+        let mut command = Command::new(&unit.spec.program);
+        command.args(&unit.spec.args).env(tree::INVOCATION_ENV, invocation.to_string());
+        let spawned = command.stdin(Stdio::null()).process_group(0).spawn();
+        let restarts = if generation.is_some() { unit.state.restarts + 1 } else { 0 };
+        unit.state =
+            UnitState { restarts, ..UnitState::never_started(Incarnation { boot: self.shared.boot, invocation }) };
+        let started = match spawned {
+            Ok(child) => {
+                unit.generation += 1;
+                unit.state.activity = Activity::Active;
+                unit.state.main_pid = Some(child.id());
+                unit.state.active_since = Some(clock::now());
+                tracing::info!(unit = %name, pid = child.id(), invocation = %invocation, "started");
+                Ok(())
+            }
+            Err(source) => {
+                unit.state.activity = Activity::Failed;
+                unit.state.last_exit = LastExit::Code(EXIT_EXEC);
+                Err(Pid1Error::Start { program: unit.spec.program.display().to_string(), source })
+            }
+        };
+        self.announce(name, unit.state);
+        started
+    }
+
+    /// Starts a command that is no unit, in a process group of its own. Its end comes over the channel.
+    pub(super) fn start_command(
+        &self,
+        mut command: Command,
+    ) -> Result<(u32, oneshot::Receiver<WaitStatus>), Pid1Error> {
+        let mut table = self.table();
+        if table.stopping {
+            return Err(Pid1Error::Stopping);
+        }
+        let invocation = fresh_invocation()?;
+        let program = command.get_program().to_string_lossy().into_owned();
+        command.env(tree::INVOCATION_ENV, invocation.to_string()).stdin(Stdio::null()).process_group(0);
+        let pid = command.spawn().map_err(|source| Pid1Error::Start { program, source })?.id();
+        let (ended, end) = oneshot::channel();
+        table.commands.insert(pid, RunningCommand { invocation, ended });
+        Ok((pid, end))
+    }
+
+    /// Kills a command's whole process group, and gives up what else it left: the next burial takes it.
+    pub(super) fn kill_command(&self, pid: u32) {
+        self.table().kill_command(pid);
+    }
+
+    /// Takes note of every child that has ended.
+    fn reap(&self) {
+        let mut table = self.table();
+        let mut ends = 0;
+        while let Ok(Some((pid, status))) = rustix::process::waitpid(None, WaitOptions::NOHANG) {
+            ends += 1;
+            let pid = pid.as_raw_pid().unsigned_abs();
+            if let Some(command) = table.commands.remove(&pid) {
+                let _ = command.ended.send(status);
+            } else if let Some((name, unit)) = table.units.iter_mut().find(|(_, unit)| unit.state.main_pid == Some(pid))
+            {
+                self.unit_ended(name, unit, status);
+            }
+        }
+        drop(table);
+        if ends > 0 {
+            self.shared.reaps.send_modify(|count| *count += ends);
+        }
+    }
+
+    fn unit_ended(&self, name: &UnitName, unit: &mut Unit, status: WaitStatus) {
+        let now = clock::now();
+        let exit = last_exit(status);
+        let lived = unit.state.active_since.map_or(Duration::ZERO, |since| now.saturating_since(since));
+        tracing::info!(unit = %name, pid = unit.state.main_pid, exit = ?exit, lived_ms = lived.as_millis(), "ended");
+        unit.state.main_pid = None;
+        unit.state.active_since = None;
+        unit.state.last_exit = exit;
+        unit.state.activity = if exit == LastExit::Code(0) { Activity::Inactive } else { Activity::Failed };
+        unit.generation += 1;
+        // A claim buries and starts by itself.
+        if unit.busy {
+            return self.announce(name, unit.state);
+        }
+        let planned = if unit.spec.restart == Restart::Always && !unit.state.stop_requested {
+            let again = lived < SHORT_LIFE && unit.state.restarts > 0;
+            let wait = if again { (unit.wait * 2).min(RESTART_WAIT_MAX) } else { RESTART_WAIT };
+            Some(self.plan(name, unit, wait))
+        } else {
+            self.announce(name, unit.state);
+            None
+        };
+        tokio::spawn(self.clone().after_end(name.clone(), planned));
+    }
+
+    /// Buries what an ended unit left, and starts it again if that is PID 1's to do.
+    async fn after_end(self, name: UnitName, mut restart: Option<Planned>) {
+        if let Err(error) = self.bury().await {
+            tracing::error!(unit = %name, error = %error, "processes of a dead unit remain");
+        }
+        while let Some(planned) = restart {
+            tokio::time::sleep(planned.wait).await;
+            let started = match self.bury().await {
+                Ok(()) => self.start_if(&name, Some(planned.generation)),
+                Err(error) => Err(error),
+            };
+            let Err(error) = started else { return };
+            tracing::error!(unit = %name, error = %error, "not started again");
+            let mut table = self.table();
+            let stopping = table.stopping;
+            restart = table
+                .units
+                .get_mut(&name)
+                .filter(|unit| !stopping && unit.generation == planned.generation)
+                .map(|unit| self.plan(&name, unit, RESTART_WAIT_MAX));
+        }
+    }
+
+    /// Gives a claimed unit back. One that is always restarted must not stay down because an act on it failed half-way.
+    fn release(&self, name: &UnitName) {
+        let mut table = self.table();
+        let stopping = table.stopping;
+        let Some(unit) = table.units.get_mut(name) else { return };
+        unit.busy = false;
+        unit.state.job_pending = false;
+        let down = matches!(unit.state.activity, Activity::Failed | Activity::Inactive);
+        if down && unit.spec.restart == Restart::Always && !unit.state.stop_requested && !stopping {
+            let planned = self.plan(name, unit, RESTART_WAIT_MAX);
+            tokio::spawn(self.clone().after_end(name.clone(), Some(planned)));
+        } else {
+            self.announce(name, unit.state);
+        }
+    }
+
+    fn plan(&self, name: &UnitName, unit: &mut Unit, wait: Duration) -> Planned {
+        unit.generation += 1;
+        unit.wait = wait;
+        unit.state.activity = Activity::AutoRestart { due: clock::now() + wait, wait };
+        self.announce(name, unit.state);
+        Planned { wait, generation: unit.generation }
+    }
+
+    fn update(&self, name: &UnitName, change: impl FnOnce(&mut Unit)) {
+        let mut table = self.table();
+        if let Some(unit) = table.units.get_mut(name) {
+            let before = unit.state;
+            change(unit);
+            if unit.state != before {
+                self.announce(name, unit.state);
+            }
+        }
+    }
+
+    /// Always under the table's lock, so that changes are told in their order.
+    fn announce(&self, name: &UnitName, state: UnitState) {
+        let _ = self.shared.changes.send(Change::Unit(name.clone(), state));
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.shared.table.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn kill_command(&mut self, pid: u32) {
+        if let Some(target) = kernel_pid(pid).filter(|_| self.commands.remove(&pid).is_some()) {
+            let _ = rustix::process::kill_process_group(target, Signal::KILL);
+            let _ = rustix::process::kill_process(target, Signal::KILL);
+        }
+    }
+}
+
+fn kernel_pid(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
+
+fn fresh_invocation() -> Result<InvocationId, Pid1Error> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| Pid1Error::Kernel {
+        what: "no randomness for an invocation id",
+        source: std::io::Error::other(error.to_string()),
+    })?;
+    Ok(InvocationId(bytes))
+}
+
+fn last_exit(status: WaitStatus) -> LastExit {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => LastExit::Code(code),
+        (None, Some(signal)) => LastExit::Signal(signal),
+        (None, None) => LastExit::None,
+    }
+}
