@@ -515,7 +515,7 @@ impl Pid1 {
     fn reap(&self) {
         let mut table = self.table();
         let mut ends = 0;
-        while let Ok(Some((pid, status))) = rustix::process::waitpid(None, WaitOptions::NOHANG) {
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             ends += 1;
             let pid = pid.as_raw_pid().unsigned_abs();
             if let Some(command) = table.commands.remove(&pid) {
