@@ -27,7 +27,8 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Parser)]
 #[command(name = "zeta-bft", version)]
 pub struct Cli {
-    /// Keep configuration, state and sockets below this folder instead of /etc, /var/lib and /run.
+    /// Keep configuration, state and sockets below this folder instead of /etc, /var/lib and /run. Without it, a node that
+    /// is not configured there means the committee of `zeta-bft up`.
     #[arg(long, global = true, env = "ZETA_BFT_DIR", value_name = "DIR")]
     pub dir: Option<PathBuf>,
     #[command(subcommand)]
@@ -74,7 +75,11 @@ impl Cli {
     /// # Errors
     /// [`Failure`] for people.
     pub fn run(self) -> Result<ExitCode, Failure> {
-        let paths = self.dir.as_deref().map_or_else(Paths::system, Paths::below);
+        let paths = match (&self.dir, &self.command) {
+            (Some(dir), _) => Paths::below(dir),
+            (None, Command::Up(_)) => Paths::of_up().unwrap_or_else(Paths::system),
+            (None, _) => Paths::found(),
+        };
         match self.command {
             Command::Agent(args) => agent::run(&paths, args),
             Command::Warden(args) => warden::run(&paths, args),

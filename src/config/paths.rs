@@ -23,6 +23,24 @@ impl Paths {
         }
     }
 
+    /// The places that a command without `--dir` means: the node's own, unless this machine has no configuration there and
+    /// `zeta-bft up` has left a committee in this user's state folder.
+    pub fn found() -> Self {
+        let system = Self::system();
+        match Self::of_up() {
+            Some(up) if !system.node_toml().exists() && up.node_toml().exists() => up,
+            _ => system,
+        }
+    }
+
+    /// The folder that `zeta-bft up` takes without `--dir`: `$XDG_STATE_HOME/zeta-bft`, or `~/.local/state/zeta-bft`. `None`
+    /// when neither variable names an absolute path.
+    pub fn of_up() -> Option<Self> {
+        let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+        Some(Self::below(&state.join("zeta-bft")))
+    }
+
     /// Everything below one folder.
     pub fn below(dir: &Path) -> Self {
         Self { config: dir.join("etc"), state: dir.join("state"), run: dir.join("run"), dir: Some(dir.to_owned()) }

@@ -1,0 +1,226 @@
+//! The folder of one committee: taken by one `up` at a time, set up once, and adjusted for each run.
+//!
+//! * `state/up.lock` is locked for as long as `up` runs.
+//! * The first run writes configuration, keys, roster and journal; later runs find them, so budgets and receipts go on.
+//! * `--config` and `--vendor-clis` on a later run, and `--drill` on any, hold for that run alone: they are written to
+//!   `conf.d` and taken away by the next run that does not ask for them.
+
+use super::UpError;
+use crate::config::paths::Paths;
+use crate::config::{self, Settings};
+use crate::grpc::MAX_SOCKET_PATH;
+use crate::setup;
+use crate::wire::Proto;
+use rustix::fs::FlockOperation;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What was asked for on the command line.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Budgets and cool-downs lifted.
+    pub drill: bool,
+    /// Tick the vendors' own CLIs.
+    pub vendor_clis: bool,
+    /// A configuration: on the first run instead of the default, later above what is there.
+    pub config: Option<PathBuf>,
+}
+
+/// A folder that is ours until this is dropped.
+#[derive(Debug)]
+pub struct Folder {
+    /// Where things lie in it.
+    pub paths: Paths,
+    /// The configuration in force.
+    pub settings: Settings,
+    /// Whether this run set it up.
+    pub first_run: bool,
+    _lock: File,
+}
+
+const RUN_OVERRIDE: &str = "80-up.toml";
+const DRILL_OVERRIDE: &str = "90-drill.toml";
+const DRILL: &str = "# Written by `zeta-bft up --drill`, and removed by the next `zeta-bft up` without it.\n\
+                     [policy.drill]\nenabled = true\n";
+/// How long daemons of a killed `up` may take to notice and end.
+const LEFTOVERS: Duration = Duration::from_secs(8);
+
+/// Takes the folder and brings it into the state that this run wants.
+///
+/// # Errors
+/// [`UpError`] says what is in the way.
+pub async fn take(paths: &Paths, options: &Options) -> Result<Folder, UpError> {
+    for path in [paths.state(), paths.run(), paths.config()] {
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(UpError::io(path))?;
+    }
+    let lock = lock(&paths.state().join("up.lock"))?;
+    let first_run = !setup::is_initialised(paths);
+    let given = options.config.as_deref().map(|file| std::fs::read_to_string(file).map_err(UpError::io(file)));
+    let given = given.transpose()?;
+    let conf_d = paths.conf_d();
+    DirBuilder::new().recursive(true).mode(0o700).create(&conf_d).map_err(UpError::io(&conf_d))?;
+    adjust(&conf_d.join(DRILL_OVERRIDE), options.drill.then_some(DRILL))?;
+    if first_run {
+        adjust(&conf_d.join(RUN_OVERRIDE), None)?;
+        if let Some(file) = &options.config {
+            // For complaints that name the file as the operator does.
+            config::load_file(paths, file)?;
+        }
+        let node_toml = given.unwrap_or_else(|| config::default_up_toml(options.vendor_clis));
+        setup::initialise(paths, &node_toml)?;
+    } else {
+        let commands = options.vendor_clis.then(|| commands_of(&config::default_up_toml(true)));
+        adjust(&conf_d.join(RUN_OVERRIDE), given.or(commands).as_deref())?;
+    }
+    let settings = config::load(paths)?;
+    config::roster::check_fits(&*config::roster::load(&paths.roster(), &Proto)?, &settings)?;
+    // Sockets are for this user alone.
+    std::fs::set_permissions(paths.run(), Permissions::from_mode(0o700)).map_err(UpError::io(paths.run()))?;
+    fits_sockets(paths, &settings)?;
+    clear_leftovers(paths).await?;
+    Ok(Folder { paths: paths.clone(), settings, first_run, _lock: lock })
+}
+
+impl Folder {
+    /// Removes the sockets and what is announced beside them.
+    pub fn clear(&self) {
+        for path in leftovers(&self.paths).unwrap_or_default() {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn lock(path: &Path) -> Result<File, UpError> {
+    let mut open = OpenOptions::new();
+    let file = open.write(true).create(true).truncate(false).mode(0o600).open(path).map_err(UpError::io(path))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(UpError::InUse { lock: path.to_owned() }),
+        Err(error) => Err(UpError::io(path)(error.into())),
+    }
+}
+
+/// Writes an override, or takes it away.
+fn adjust(path: &Path, text: Option<&str>) -> Result<(), UpError> {
+    let done = match text {
+        Some(text) => std::fs::write(path, text),
+        None => match std::fs::remove_file(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other,
+        },
+    };
+    done.map_err(UpError::io(path))
+}
+
+/// The personas' commands alone, so that an override leaves everything else as the operator has it.
+fn commands_of(node_toml: &str) -> String {
+    let mut kept = toml::Table::new();
+    let whole: toml::Table = node_toml.parse().unwrap_or_default();
+    if let Some(personas) = whole.get("personas").and_then(toml::Value::as_table) {
+        let only_ticks = |persona: &toml::Value| -> toml::Value {
+            let options = persona.as_table().into_iter().flatten();
+            options
+                .filter(|(name, _)| matches!(name.as_str(), "command" | "tick_interval"))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect::<toml::Table>()
+                .into()
+        };
+        let personas: toml::Table = personas.iter().map(|(name, value)| (name.clone(), only_ticks(value))).collect();
+        kept.insert("personas".into(), personas.into());
+    }
+    format!("# Written by `zeta-bft up --vendor-clis`, for one run.\n{kept}")
+}
+
+fn fits_sockets(paths: &Paths, settings: &Settings) -> Result<(), UpError> {
+    let longest = settings.personas.keys().map(|persona| paths.agent_socket(persona)).chain([paths.operator_socket()]);
+    match longest.max_by_key(|path| path.as_os_str().len()) {
+        Some(path) if path.as_os_str().as_bytes().len() > MAX_SOCKET_PATH => Err(UpError::PathTooLong { path }),
+        _ => Ok(()),
+    }
+}
+
+fn leftovers(paths: &Paths) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(paths.run())? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|kind| kind == "sock" || kind == "metrics") {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// The daemons of an `up` that was killed end by themselves, but not at once: waits for them, then clears the sockets.
+async fn clear_leftovers(paths: &Paths) -> Result<(), UpError> {
+    let found = leftovers(paths).map_err(UpError::io(paths.run()))?;
+    let deadline = tokio::time::Instant::now() + LEFTOVERS;
+    for path in found {
+        while path.extension().is_some_and(|kind| kind == "sock")
+            && std::os::unix::net::UnixStream::connect(&path).is_ok()
+        {
+            if tokio::time::Instant::now() >= deadline {
+                return Err(UpError::StillServed { path });
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        adjust(&path, None)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths() -> (tempfile::TempDir, Paths) {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::below(dir.path());
+        (dir, paths)
+    }
+
+    #[tokio::test]
+    async fn a_folder_belongs_to_one_up_at_a_time() {
+        let (_dir, paths) = paths();
+        let first = take(&paths, &Options::default()).await.unwrap();
+        assert!(first.first_run);
+        assert!(matches!(take(&paths, &Options::default()).await, Err(UpError::InUse { .. })));
+        drop(first);
+        assert!(!take(&paths, &Options::default()).await.unwrap().first_run);
+    }
+
+    #[tokio::test]
+    async fn a_drill_and_the_vendors_clis_hold_for_the_run_that_asked_for_them() {
+        let (_dir, paths) = paths();
+        let quiet = take(&paths, &Options::default()).await.unwrap();
+        let ticks = |folder: &Folder| folder.settings.personas.values().map(|p| p.command.clone()).collect::<Vec<_>>();
+        let (usual, journal) = (ticks(&quiet), std::fs::read(paths.journal()).unwrap());
+        drop(quiet);
+
+        let options = Options { drill: true, vendor_clis: true, config: None };
+        let loud = take(&paths, &options).await.unwrap();
+        assert!(loud.settings.policy.drill);
+        assert!(ticks(&loud).iter().any(|command| command[0] == "claude"), "{:?}", ticks(&loud));
+        drop(loud);
+
+        let quiet = take(&paths, &Options::default()).await.unwrap();
+        assert!(!quiet.settings.policy.drill);
+        assert_eq!(ticks(&quiet), usual);
+        assert_eq!(std::fs::read(paths.journal()).unwrap(), journal, "the journal goes on");
+    }
+
+    #[tokio::test]
+    async fn a_bad_configuration_is_named_and_leaves_nothing_half_done() {
+        let (dir, paths) = paths();
+        let file = dir.path().join("mine.toml");
+        std::fs::write(&file, "clustre = \"x\"\n").unwrap();
+        let options = Options { config: Some(file.clone()), ..Options::default() };
+        let error = take(&paths, &options).await.unwrap_err().to_string();
+        assert!(error.contains("mine.toml:1") && error.contains("clustre"), "{error}");
+        assert!(!paths.roster().exists() && !paths.journal().exists());
+        assert!(take(&paths, &Options::default()).await.unwrap().first_run);
+    }
+}
