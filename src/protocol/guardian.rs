@@ -337,8 +337,8 @@ impl<C: StatementCodec> Guardian<C> {
             GuardianInput::WardenConnected { nonce } => self.request_session(nonce, out),
             GuardianInput::WardenLost => self.link = Link::Down,
             GuardianInput::SessionOpened(envelope) => self.session_opened(now, &envelope, out),
-            GuardianInput::FromWarden(envelope) => self.from_warden(&envelope, out),
-            GuardianInput::FromPeer { from, envelope } => self.from_peer(now, &from, &envelope, out),
+            GuardianInput::FromWarden(envelope) => self.hear_warden(&envelope, out),
+            GuardianInput::FromPeer { from, envelope } => self.hear_peer(now, &from, &envelope, out),
             GuardianInput::ProofFromPeer(proof) => self.take_proof(&proof, None, out),
             GuardianInput::PeerConnected(persona) => self.peer_connected(&persona, out),
             // A broken connection is silence like any other: the heartbeats that do not come tell.

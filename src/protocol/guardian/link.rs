@@ -60,7 +60,7 @@ impl<C: StatementCodec> Guardian<C> {
         out.push(GuardianEffect::Event(GuardianEvent::SessionOpened));
     }
 
-    pub(super) fn from_warden(&mut self, envelope: &Envelope, out: &mut Vec<GuardianEffect>) {
+    pub(super) fn hear_warden(&mut self, envelope: &Envelope, out: &mut Vec<GuardianEffect>) {
         let taken = match envelope.domain {
             Domain::Episode => self.episode(envelope, out),
             Domain::Receipt => self.receipt(envelope).map(|newer| {

@@ -59,7 +59,7 @@ impl<C: StatementCodec> Guardian<C> {
         out.extend(self.peers.values().filter_map(|peer| peer.proof.clone()).map(GuardianEffect::BroadcastProof));
     }
 
-    pub(super) fn from_peer(
+    pub(super) fn hear_peer(
         &mut self,
         now: Timestamp,
         from: &PersonaId,
