@@ -192,6 +192,7 @@ impl<B: Backend> WardenService for AgentsSocket<B> {
         loop {
             let message = tokio::select! {
                 _ = &mut superseded => return Err(Status::aborted("a newer stream of the same unit took over")),
+                () = self.mailbox.closed() => return Err(Stopping.into()),
                 message = stream.message() => message?,
             };
             let Some(message) = message else { return Ok(Response::new(v1::SubmitResponse {})) };

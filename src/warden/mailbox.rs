@@ -154,6 +154,11 @@ impl Mailbox {
         Ok(challenges)
     }
 
+    /// Is done when the engine has ended: whoever only waits for a peer then waits no longer.
+    pub async fn closed(&self) {
+        self.calls.closed().await;
+    }
+
     /// Marks a step of the engine: something may have changed since the last look.
     pub fn news(&self) -> watch::Receiver<()> {
         self.news.clone()
