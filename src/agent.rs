@@ -37,7 +37,7 @@ use crate::{clock, keys};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tracing::info;
 
@@ -142,6 +142,7 @@ pub async fn run<B: Backend>(agent: Agent<B>, shutdown: impl Future<Output = ()>
         units: known_units,
         mouth: mouth.clone(),
         metrics: metrics.clone(),
+        fetches: Semaphore::new(peers::FETCHES),
     });
     for peer in personas.iter().filter(|peer| gossip.dials(peer)) {
         tasks.spawn(Arc::clone(&gossip).keep_dialled(peer.clone()));

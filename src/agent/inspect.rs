@@ -3,7 +3,6 @@
 use super::mind::{Message, Mouth};
 use crate::clock;
 use crate::grpc::MAX_MESSAGE;
-use crate::grpc::limits::Lane;
 use crate::inspect::{self, Background};
 use crate::protocol::policy::Policy;
 use crate::protocol::roster::Roster;
@@ -16,7 +15,7 @@ use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -43,14 +42,6 @@ pub(super) fn service(inspector: Inspector) -> InspectServiceServer<Inspector> {
 }
 
 impl Inspector {
-    async fn look(&self) -> Result<GuardianView, Status> {
-        let (answer, view) = oneshot::channel();
-        self.mouth
-            .offer(Lane::Other, Message::Look(answer))
-            .map_err(|refused| Status::resource_exhausted(refused.to_string()))?;
-        view.await.map_err(|_| Status::unavailable("the agent is stopping"))
-    }
-
     fn subject(&self, name: Option<&str>) -> Result<Option<SubjectName>, Status> {
         let Some(name) = name else { return Ok(None) };
         let known = SubjectName::new(name).ok().filter(|subject| self.policy.subject(subject).is_some());
@@ -58,7 +49,7 @@ impl Inspector {
     }
 
     async fn quorum_of(&self, subject: Option<&SubjectName>) -> Result<v1::QuorumView, Status> {
-        let view = self.look().await?;
+        let view = self.mouth.ask(Message::Look).await?;
         let now = clock::now();
         let background = Background { roster: &self.roster, policy: &self.policy, isolation: self.isolation, now };
         let mut shown = inspect::quorum(&self.as_warden_view(&view, now), background, subject, |_| None);

@@ -10,12 +10,14 @@ use crate::protocol::guardian::{Guardian, GuardianEffect, GuardianEvent, Guardia
 use crate::protocol::statement::{DecodeError, Envelope, StatementCodec};
 use crate::protocol::types::{Nonce, PersonaId, PublicKey, SubjectName, Timestamp};
 use crate::protocol::view::GuardianView;
+use crate::warden::suspend::SuspendWatch;
 use crate::wire::v1;
 use crate::wire::v1::submit_request::Submission;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tonic::Status;
 use tracing::{debug, error, info, warn};
 
 /// Own observations and the warden's word that may wait.
@@ -24,10 +26,10 @@ const SENSES: usize = 256;
 const VOTES: usize = 128;
 /// Everything else of peers that may wait.
 const OTHERS: usize = 128;
+/// Questions under way at once.
+const VISITORS: usize = 8;
 /// Longest sleep, so that a resume from suspend is noticed and the watchdog is fed.
 const NAP: Duration = Duration::from_millis(250);
-/// A shorter sleep of the node is not worth a reset of anybody's patience.
-const LEAST_SUSPEND: Duration = Duration::from_millis(100);
 
 /// What reaches the guardian's task.
 #[derive(Debug)]
@@ -60,6 +62,7 @@ pub(super) struct Gone;
 pub(super) struct Mouth {
     senses: mpsc::Sender<Message>,
     peers: InboxSender<Message>,
+    visitors: Arc<Semaphore>,
 }
 
 /// Where it takes them from.
@@ -73,7 +76,7 @@ pub(super) struct Ears {
 pub(super) fn open() -> (Mouth, Ears) {
     let (sense, senses) = mpsc::channel(SENSES);
     let (sender, peers) = inbox(VOTES, OTHERS);
-    (Mouth { senses: sense, peers: sender }, Ears { senses, peers })
+    (Mouth { senses: sense, peers: sender, visitors: Arc::new(Semaphore::new(VISITORS)) }, Ears { senses, peers })
 }
 
 impl Mouth {
@@ -85,6 +88,14 @@ impl Mouth {
     /// What comes from others: refused when too much of it waits.
     pub(super) fn offer(&self, lane: Lane, message: Message) -> Result<(), Refused> {
         self.peers.offer(lane, message)
+    }
+
+    /// What somebody wants to know: few at once, so that the curious never crowd out the peers.
+    pub(super) async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Status> {
+        let _visit = self.visitors.acquire().await.map_err(|_| Status::unavailable(Gone.to_string()))?;
+        let (answer, answered) = oneshot::channel();
+        self.offer(Lane::Other, question(answer)).map_err(|refused| Status::resource_exhausted(refused.to_string()))?;
+        answered.await.map_err(|_| Status::unavailable(Gone.to_string()))
     }
 }
 
@@ -100,7 +111,7 @@ pub(super) struct Mind<C: StatementCodec> {
     receipts: watch::Sender<Option<Envelope>>,
     heard: BTreeMap<PersonaId, Timestamp>,
     shown_at: Timestamp,
-    suspended: Duration,
+    suspend: SuspendWatch,
     watchdog: Option<(Duration, Timestamp)>,
 }
 
@@ -126,7 +137,7 @@ impl<C: StatementCodec> Mind<C> {
             receipts,
             heard: BTreeMap::new(),
             shown_at: now,
-            suspended: time_suspended(),
+            suspend: SuspendWatch::begin(),
             watchdog: sd_notify::watchdog_enabled().map(|limit| (limit / 3, now)),
         }
     }
@@ -199,10 +210,8 @@ impl<C: StatementCodec> Mind<C> {
     }
 
     fn notice_resume(&mut self) {
-        let suspended = time_suspended();
-        if suspended.saturating_sub(self.suspended) > LEAST_SUSPEND {
+        if self.suspend.resumed() {
             info!("the node resumed from suspend");
-            self.suspended = suspended;
             self.step(GuardianInput::Resumed);
         }
     }
@@ -293,20 +302,13 @@ impl<C: StatementCodec> Mind<C> {
     /// Fed by the task that matters: a wedged guardian is restarted.
     fn feed_watchdog(&mut self) {
         let now = clock::now();
-        if let Some((every, fed_at)) = &mut self.watchdog {
-            if now.saturating_since(*fed_at) >= *every {
-                *fed_at = now;
-                super::notify(&[sd_notify::NotifyState::Watchdog]);
-            }
+        if let Some((every, fed_at)) = &mut self.watchdog
+            && now.saturating_since(*fed_at) >= *every
+        {
+            *fed_at = now;
+            super::notify(&[sd_notify::NotifyState::Watchdog]);
         }
     }
-}
-
-/// How long the node has slept so far, or less: `CLOCK_BOOTTIME` goes on then, `CLOCK_MONOTONIC` does not. A pause between
-/// the two readings must not look like a sleep, so the former is read first.
-fn time_suspended() -> Duration {
-    let boottime = clock::now();
-    boottime.saturating_since(clock::monotonic())
 }
 
 /// A peer's message as an input; the label of the rejection when it is none.

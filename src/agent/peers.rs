@@ -26,7 +26,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::service::Routes;
@@ -35,6 +35,8 @@ use tracing::debug;
 
 /// Longest wait for a greeting or an answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// Fetches under way at once: a liar's heads must not make us dial without end.
+pub(super) const FETCHES: usize = 4;
 /// Statements that may wait for one peer.
 const OUTGOING: usize = 128;
 /// A line that held so long was a good one: the next attempt comes soon again.
@@ -44,20 +46,28 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 static LINES: AtomicU64 = AtomicU64::new(1);
 
-/// The sending end of a line to a peer.
-#[derive(Clone, Debug)]
+/// The sending end of a line to a peer. The line ends with it.
+#[derive(Debug)]
 pub(super) struct PeerLine {
     /// Tells a newer line from an older one.
     pub(super) number: u64,
     outgoing: mpsc::Sender<v1::PeerMessage>,
+    _hold: oneshot::Sender<()>,
+}
+
+/// The other two ends: what is to be sent, and whether the line was let go.
+struct PeerLineEnds {
+    outgoing: ReceiverStream<v1::PeerMessage>,
+    let_go: oneshot::Receiver<()>,
 }
 
 impl PeerLine {
-    fn greeting(me: &PersonaId) -> (Self, mpsc::Receiver<v1::PeerMessage>) {
+    fn greeting(me: &PersonaId) -> (Self, PeerLineEnds) {
         let (outgoing, incoming) = mpsc::channel(OUTGOING);
-        let line = Self { number: LINES.fetch_add(1, Ordering::Relaxed), outgoing };
+        let (hold, let_go) = oneshot::channel();
+        let line = Self { number: LINES.fetch_add(1, Ordering::Relaxed), outgoing, _hold: hold };
         line.put(Kind::Hello(v1::Hello { persona: me.as_str().to_owned() }));
-        (line, incoming)
+        (line, PeerLineEnds { outgoing: ReceiverStream::new(incoming), let_go })
     }
 
     fn put(&self, message: Kind) {
@@ -111,6 +121,7 @@ pub(super) struct Gossip {
     pub(super) units: KnownUnits,
     pub(super) mouth: Mouth,
     pub(super) metrics: AgentMetrics,
+    pub(super) fetches: Semaphore,
 }
 
 impl Gossip {
@@ -138,13 +149,13 @@ impl Gossip {
 
     async fn dial(&self, peer: &PersonaId) -> Result<(), NoLine> {
         let mut client = self.client(peer).await?;
-        let (line, outgoing) = PeerLine::greeting(&self.me);
-        let answer = tokio::time::timeout(ANSWER_LIMIT, client.exchange(ReceiverStream::new(outgoing)));
+        let (line, PeerLineEnds { outgoing, let_go }) = PeerLine::greeting(&self.me);
+        let answer = tokio::time::timeout(ANSWER_LIMIT, client.exchange(outgoing));
         let mut incoming = answer.await.map_err(|_| NoLine::Late)??.into_inner();
         if greeting(&mut incoming).await? != *peer {
             return Err(NoLine::NoGreeting);
         }
-        self.hear(peer.clone(), line, incoming).await
+        self.hear(peer.clone(), line, let_go, incoming).await
     }
 
     /// A client of a peer's, once the process that serves it is known to be the peer's agent.
@@ -168,15 +179,16 @@ impl Gossip {
         &self,
         peer: PersonaId,
         line: PeerLine,
+        mut let_go: oneshot::Receiver<()>,
         mut incoming: Streaming<v1::PeerMessage>,
     ) -> Result<(), NoLine> {
-        let (number, ended) = (line.number, line.outgoing.clone());
+        let number = line.number;
         let up = Message::PeerUp { persona: peer.clone(), line };
         self.mouth.sense(up).await.map_err(|_| NoLine::Stopping)?;
         let mut admission = Admission::for_statements();
         let result = loop {
             let message = tokio::select! {
-                () = ended.closed() => break Ok(()),
+                _ = &mut let_go => break Ok(()),
                 message = incoming.message() => message,
             };
             match message {
@@ -216,6 +228,7 @@ async fn greeting(incoming: &mut Streaming<v1::PeerMessage>) -> Result<PersonaId
 
 /// Fetches one statement from a peer and hands it to the guardian.
 pub(super) async fn fetch(gossip: Arc<Gossip>, from: PersonaId, session_key: PublicKey, seq: u64) {
+    let Ok(_under_way) = gossip.fetches.try_acquire() else { return };
     let request = v1::FetchRequest { session_key: session_key.0.to_vec(), seq };
     let fetched = async {
         let mut client = gossip.client(&from).await?;
@@ -262,26 +275,25 @@ impl PeerService for PeerSocket {
             return Err(Status::failed_precondition(format!("{} dials {claimed}, not the other way", gossip.me)));
         }
         gossip.check(&claimed, process).map_err(|error| Status::permission_denied(error.to_string()))?;
-        let (line, outgoing) = PeerLine::greeting(&gossip.me);
+        let (line, PeerLineEnds { outgoing, let_go }) = PeerLine::greeting(&gossip.me);
         let gossip = Arc::clone(gossip);
         tokio::spawn(async move {
-            if let Err(error) = gossip.hear(claimed.clone(), line, incoming).await {
+            if let Err(error) = gossip.hear(claimed.clone(), line, let_go, incoming).await {
                 debug!(peer = %claimed, %error, "the peer's line broke");
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(outgoing).map(Ok))))
+        Ok(Response::new(Box::pin(outgoing.map(Ok))))
     }
 
     async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<v1::FetchResponse>, Status> {
+        let process = server::peer(&request)?;
+        if !self.gossip.roster.members().any(|member| self.gossip.check(&member.persona, process).is_ok()) {
+            return Err(Status::permission_denied("only agents fetch"));
+        }
         let v1::FetchRequest { session_key, seq } = request.into_inner();
         let session_key = PublicKey::from_slice(&session_key)
             .ok_or_else(|| Status::invalid_argument("a session key has 32 bytes"))?;
-        let (answer, held) = oneshot::channel();
-        self.gossip
-            .mouth
-            .offer(Lane::Other, Message::Fetch { session_key, seq, answer })
-            .map_err(|refused| Status::resource_exhausted(refused.to_string()))?;
-        let held = held.await.map_err(|_| Status::unavailable("the agent is stopping"))?;
+        let held = self.gossip.mouth.ask(|answer| Message::Fetch { session_key, seq, answer }).await?;
         let (session, statement) = held.ok_or_else(|| Status::not_found("no such statement is held"))?;
         Ok(Response::new(v1::FetchResponse { session: Some((&session).into()), statement: Some((&statement).into()) }))
     }

@@ -270,6 +270,20 @@ async fn heard<T>(receiver: &mut mpsc::Receiver<Heard>, mut wanted: impl FnMut(H
     tokio::time::timeout(Duration::from_secs(20), search).await.expect("heard in time")
 }
 
+/// A channel to an agent, once it listens.
+async fn reach(node: &Node, name: &str) -> tonic::transport::Channel {
+    let path = node.settings.paths.agent_socket(&persona(name));
+    let listens = async {
+        loop {
+            match connect(&path).await {
+                Ok(connection) => return connection.channel,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), listens).await.expect("the agent listens in time")
+}
+
 fn opened(heard: Heard) -> Option<Session> {
     match heard {
         Heard::Opened(session) => Some(session),
@@ -380,13 +394,7 @@ async fn a_stranger_or_a_peer_that_should_be_dialled_gets_no_line() {
     let node = Node::new();
     let agent = node.start("lior");
     let path = node.settings.paths.agent_socket(&persona("lior"));
-    let connection = loop {
-        match connect(&path).await {
-            Ok(connection) => break connection,
-            Err(_) => tokio::task::yield_now().await,
-        }
-    };
-    let mut client = v1::peer_service_client::PeerServiceClient::new(connection.channel);
+    let mut client = v1::peer_service_client::PeerServiceClient::new(reach(&node, "lior").await);
     for (name, code) in [
         ("nobody", tonic::Code::PermissionDenied),
         ("vera", tonic::Code::FailedPrecondition),
@@ -402,6 +410,43 @@ async fn a_stranger_or_a_peer_that_should_be_dialled_gets_no_line() {
     assert_eq!(client.fetch(fetch).await.unwrap_err().code(), tonic::Code::NotFound);
     agent.stop().await;
     assert!(!path.exists(), "a stopped agent leaves no socket");
+}
+
+#[tokio::test]
+async fn the_newest_line_of_a_peer_ends_the_older() {
+    let node = Node::new();
+    let agent = node.start("vera");
+    let mut client = v1::peer_service_client::PeerServiceClient::new(reach(&node, "vera").await);
+    let mut lines = Vec::new();
+    for _ in 0..2 {
+        let (say, said) = mpsc::channel(1);
+        let hello = v1::peer_message::Message::Hello(v1::Hello { persona: "lior".into() });
+        say.send(v1::PeerMessage { message: Some(hello) }).await.unwrap();
+        let mut incoming = client.exchange(ReceiverStream::new(said)).await.unwrap().into_inner();
+        let greeting = incoming.message().await.unwrap().unwrap().message;
+        assert!(matches!(greeting, Some(v1::peer_message::Message::Hello(hello)) if hello.persona == "vera"));
+        lines.push((say, incoming));
+    }
+    let (_say, mut older) = lines.remove(0);
+    let ended = tokio::time::timeout(Duration::from_secs(20), older.message()).await.expect("it ends in time");
+    assert!(matches!(ended, Ok(None)), "{ended:?}");
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_shows_its_own_sight_and_says_that_nobody_verified_it() {
+    let node = Node::new();
+    let agent = node.start("vera");
+    let mut client = v1::inspect_service_client::InspectServiceClient::new(reach(&node, "vera").await);
+    let view = client.quorum(v1::QuorumRequest { subject: None }).await.unwrap().into_inner();
+    assert!(!view.verified);
+    assert_eq!(view.status, "lost", "without a warden nobody has a session");
+    assert_eq!(view.subjects.len(), node.settings.policy.subjects.len());
+    let otto = client.subject(v1::SubjectRequest { subject: "otto".into() }).await.unwrap().into_inner();
+    assert_eq!((otto.name.as_str(), otto.vendor.as_deref()), ("otto", Some("anthropic")));
+    let status = client.subject(v1::SubjectRequest { subject: "nobody".into() }).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::NotFound);
+    agent.stop().await;
 }
 
 #[tokio::test]
@@ -421,10 +466,7 @@ async fn an_agent_whose_key_is_not_the_rosters_does_not_start() {
 async fn two_agents_of_one_persona_do_not_share_a_socket() {
     let node = Node::new();
     let agent = node.start("otto");
-    let path = node.settings.paths.agent_socket(&persona("otto"));
-    while connect(&path).await.is_err() {
-        tokio::task::yield_now().await;
-    }
+    reach(&node, "otto").await;
     let second = node.start("otto").task.await.unwrap();
     assert!(matches!(second, Err(AgentError::Socket(grpc::server::ServeError::InUse { .. }))), "{second:?}");
     agent.stop().await;

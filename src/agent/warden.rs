@@ -70,7 +70,8 @@ pub(super) async fn keep_connected(socket: PathBuf, mouth: Mouth) {
     let mut told = None;
     loop {
         let began = clock::now();
-        let Err(broken) = hold_line(&socket, &mouth).await;
+        let mut stood = false;
+        let Err(broken) = hold_line(&socket, &mouth, &mut stood).await;
         if matches!(broken, Broken::Gone(_)) || mouth.sense(Message::WardenDown).await.is_err() {
             return;
         }
@@ -79,7 +80,7 @@ pub(super) async fn keep_connected(socket: PathBuf, mouth: Mouth) {
         }
         // One line in the log for each cause, however often it is tried.
         let cause = broken.to_string();
-        if told.as_ref() != Some(&cause) {
+        if stood || told.as_ref() != Some(&cause) {
             warn!(%cause, "no line to the warden");
             told = Some(cause);
         }
@@ -87,7 +88,7 @@ pub(super) async fn keep_connected(socket: PathBuf, mouth: Mouth) {
     }
 }
 
-async fn hold_line(socket: &Path, mouth: &Mouth) -> Result<std::convert::Infallible, Broken> {
+async fn hold_line(socket: &Path, mouth: &Mouth, stood: &mut bool) -> Result<std::convert::Infallible, Broken> {
     let connection = connect(socket).await?;
     let mut client = WardenServiceClient::new(connection.channel).max_decoding_message_size(MAX_MESSAGE);
 
@@ -107,6 +108,7 @@ async fn hold_line(socket: &Path, mouth: &Mouth) -> Result<std::convert::Infalli
         Box::pin(async move { client.submit(ReceiverStream::new(outgoing)).await })
     };
     mouth.sense(Message::WardenUp { nonce, line: WardenLine { requests, submissions } }).await?;
+    *stood = true;
     info!(pid = connection.peer.pid, "connected to the warden");
     let mut opening = Box::pin(open_session(client.clone(), None));
     loop {
