@@ -242,7 +242,7 @@ impl<D: Disk> Journal<D> {
     /// # Errors
     /// What the disk said.
     pub fn open_on(mut disk: D) -> Result<Opened<D>, JournalError> {
-        let len = disk.len().map_err(io("measure"))?;
+        let len = disk.size().map_err(io("measure"))?;
         if len > MAX_FILE {
             return Err(JournalError::TooLarge { len });
         }
@@ -379,7 +379,7 @@ impl<D: Disk> Journal<D> {
             Err(error) if is_full(&error) => self.short = true,
             Err(source) => return Err(self.poison("extend", source)),
         }
-        match self.disk.len() {
+        match self.disk.size() {
             Ok(len) => self.len = len,
             Err(source) => return Err(self.poison("measure", source)),
         }

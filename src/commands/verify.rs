@@ -303,7 +303,7 @@ fn sentence(receipt: &CheckedReceipt) -> String {
             format!("{about}{observed}: {voted} of {eligible} vendors ({})", vendors.join(", "))
         }
         (None, Some(intent)) => format!("{about}: {} {outcome}, ends receipt {intent}", receipt.kind),
-        (None, None) => about,
+        (None, None) => format!("{about}: {} {outcome}", receipt.kind),
     }
 }
 

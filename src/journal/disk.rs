@@ -14,28 +14,20 @@ pub trait Disk {
     /// What the system says; likewise below.
     fn read(&mut self) -> io::Result<Vec<u8>>;
     /// Its size in bytes.
-    #[allow(clippy::len_without_is_empty, missing_docs)]
-    fn len(&self) -> io::Result<u64>;
+    fn size(&self) -> io::Result<u64>;
     /// Writes within or at the end of the file; on the disk only after [`Disk::sync`].
-    #[allow(missing_docs)]
     fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()>;
     /// Makes the file `len` bytes long with zeros that really occupy space. May stop half-way when the disk is full.
-    #[allow(missing_docs)]
     fn extend(&mut self, len: u64) -> io::Result<()>;
     /// Makes everything written durable.
-    #[allow(missing_docs)]
     fn sync(&mut self) -> io::Result<()>;
     /// Begins a second file with these bytes, `len` bytes long; leaves nothing behind when it fails.
-    #[allow(missing_docs)]
     fn write_beside(&mut self, bytes: &[u8], len: u64) -> io::Result<()>;
     /// Makes the second file durable.
-    #[allow(missing_docs)]
     fn sync_beside(&mut self) -> io::Result<()>;
     /// Puts the second file in the place of the first, which is gone then.
-    #[allow(missing_docs)]
     fn rename_beside(&mut self) -> io::Result<()>;
     /// Makes the names durable.
-    #[allow(missing_docs)]
     fn sync_folder(&mut self) -> io::Result<()>;
 }
 
@@ -86,7 +78,7 @@ impl Disk for FileDisk {
         Ok(bytes)
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         match &self.file {
             Some(file) => Ok(file.metadata()?.len()),
             None => Ok(self.path.metadata()?.len()),

@@ -145,7 +145,7 @@ impl Disk for MemoryDisk {
     fn read(&mut self) -> io::Result<Vec<u8>> {
         Ok(self.0.borrow().file.as_ref().ok_or(io::ErrorKind::NotFound)?.now())
     }
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         Ok(self.0.borrow().file.as_ref().ok_or(io::ErrorKind::NotFound)?.now().len() as u64)
     }
     fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
@@ -156,7 +156,7 @@ impl Disk for MemoryDisk {
         self.change(|model| model.file.as_mut().unwrap().pending.push((at, bytes.to_vec())))
     }
     fn extend(&mut self, len: u64) -> io::Result<()> {
-        let at = usize::try_from(Disk::len(self)?).unwrap();
+        let at = usize::try_from(Disk::size(self)?).unwrap();
         self.write_at(at as u64, &vec![0; usize::try_from(len).unwrap().saturating_sub(at)])
     }
     fn sync(&mut self) -> io::Result<()> {
@@ -428,7 +428,7 @@ fn after_a_failed_write_or_sync_the_journal_does_nothing_any_more() {
 fn a_full_disk_stops_no_repair_while_the_reserve_lasts() {
     let disk = MemoryDisk::new(None);
     let mut journal = Journal::create_on(disk.clone()).unwrap();
-    let allocated = disk.len().unwrap();
+    let allocated = disk.size().unwrap();
     disk.0.borrow_mut().capacity = usize::try_from(allocated).unwrap();
     let intent = vec![7; 60_000];
     let mut written = 0;

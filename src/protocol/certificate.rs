@@ -20,8 +20,8 @@ use super::roster::Roster;
 use super::session::{SessionError, VerifiedSession, verify_session};
 use super::signing::{KeyError, VerifyingKey};
 use super::statement::{
-    ActionCertificate, Choice, Codec, Envelope, EpisodeStatement, OpenError, Receipt, ReceiptKind, StatementCodec,
-    Verified, Vote,
+    ActionCertificate, Choice, Codec, Envelope, EpisodeStatement, OpenError, Outcome, Receipt, ReceiptKind,
+    StatementCodec, Verified, Vote,
 };
 use super::types::{Digest, EpisodeId, PersonaId, Round, Rung, SubjectName, VendorId};
 use super::warden::Attempt;
@@ -412,9 +412,11 @@ pub fn check_receipt(
         ReceiptKind::Outcome => receipt.outcome.is_some(),
         ReceiptKind::Abort | ReceiptKind::WouldAct => true,
     };
+    // That a repair settled without anybody able to say is told later, of an action that was ended before.
+    let afterword = receipt.kind == ReceiptKind::Outcome && receipt.outcome == Some(Outcome::Unconfirmed);
     let shape = [
         (receipt.certificate.is_some() == authorises, "certificate"),
-        (receipt.intent.is_some() != authorises, "intent"),
+        (afterword || receipt.intent.is_some() != authorises, "intent"),
         (outcome_fits, "outcome"),
     ];
     if let Some(field) = first_wrong(&shape) {

@@ -3,7 +3,7 @@
 use super::super::evidence::{Attestation, Reason, Verdict};
 use super::super::roster::{Member, RosterStatement};
 use super::super::signing::SigningKey;
-use super::super::statement::{ActionKind, Header, Outcome, Session, SessionRequest, StateName};
+use super::super::statement::{ActionKind, Header, Session, SessionRequest, StateName};
 use super::super::types::{
     BootId, ClusterId, Incarnation, InvocationId, NodeId, Nonce, PublicKey, SessionIncarnation, SetEpoch, Timestamp,
     WardenInstance,
@@ -373,6 +373,10 @@ fn a_receipt_is_the_wardens_and_carries_what_its_kind_needs() {
         (r.kind, r.certificate, r.intent, r.outcome) = (ReceiptKind::Outcome, None, Some(17), Some(Outcome::Ok));
     };
     assert!(check(&bench.sealed(outcome)).unwrap().certificate().is_none());
+    let afterword = |r: &mut Receipt| {
+        (r.kind, r.certificate, r.outcome) = (ReceiptKind::Outcome, None, Some(Outcome::Unconfirmed));
+    };
+    check(&bench.sealed(afterword)).unwrap();
 
     let wrong = |envelope: &Envelope| match check(envelope).unwrap_err() {
         ReceiptError::Misshapen { field, .. } => field,
@@ -381,6 +385,9 @@ fn a_receipt_is_the_wardens_and_carries_what_its_kind_needs() {
     assert_eq!(wrong(&bench.sealed(|r| r.certificate = None)), "certificate");
     assert_eq!(wrong(&bench.sealed(|r| r.intent = Some(3))), "intent");
     assert_eq!(wrong(&bench.sealed(|r| r.outcome = Some(Outcome::Ok))), "outcome");
+    let endless =
+        |r: &mut Receipt| (r.kind, r.certificate, r.outcome) = (ReceiptKind::Outcome, None, Some(Outcome::Ok));
+    assert_eq!(wrong(&bench.sealed(endless)), "intent");
     assert_eq!(wrong(&bench.sealed(|r| (r.kind, r.certificate) = (ReceiptKind::Abort, None))), "intent");
     assert!(matches!(
         check(&bench.sealed(|r| r.node = NodeId::new("m").unwrap())),
