@@ -311,7 +311,7 @@ impl<C: StatementCodec> Guardian<C> {
     /// Takes one input at `now` and says what is to be done.
     pub fn step(&mut self, now: Timestamp, input: GuardianInput) -> Vec<GuardianEffect> {
         let mut out = Vec::new();
-        self.notice_own_lateness(now, matches!(input, GuardianInput::Timer));
+        self.notice_own_lateness(now);
         self.take(now, input, &mut out);
         let changed = self.judge(now, &mut out);
         self.notice_abstention(&mut out);
@@ -376,11 +376,10 @@ impl<C: StatementCodec> Guardian<C> {
     }
 
     /// Time in which this guardian itself did not run is nobody's silence; much of it excuses everybody.
-    fn notice_own_lateness(&mut self, now: Timestamp, timer: bool) {
-        let Some(late) = self.due.map(|due| now.saturating_since(due)) else { return };
-        if timer || late > SelfHealth::LATE {
-            self.health.note(now, late);
-        }
+    fn notice_own_lateness(&mut self, now: Timestamp) {
+        // A step before anything was due says nothing.
+        let Some(late) = self.due.and_then(|due| due.age_at(now)) else { return };
+        self.health.note(now, late);
         if late >= SelfHealth::SLEPT {
             self.excuse_all(now);
         } else if late > PUNCTUAL {

@@ -1,1 +1,165 @@
+use super::super::roster::{Member, RosterStatement};
+use super::super::signing::SigningKey;
+use super::super::statement::{JournalHead, Session, SessionRequest};
+use super::super::types::{BootId, ClusterId, InvocationId, NodeId, Nonce, SubjectName, Timestamp, WardenInstance};
+use super::*;
+use crate::wire::Proto;
 
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&[seed; 32])
+}
+
+fn persona(name: &str) -> PersonaId {
+    PersonaId::new(name).unwrap()
+}
+
+const SESSION: u8 = 20;
+
+fn roster() -> Roster {
+    let members = [("lior", 11), ("otto", 12), ("vera", 13)].map(|(name, seed)| Member {
+        persona: persona(name),
+        vendor: VendorId::new(&format!("of-{name}")).unwrap(),
+        key: key(seed).public(),
+    });
+    let statement = RosterStatement {
+        cluster: ClusterId::new("home").unwrap(),
+        node: NodeId::new("node1").unwrap(),
+        epoch: 1,
+        previous: Digest::default(),
+        members: members.into(),
+        f: 1,
+        q: 2,
+        warden: key(1).public(),
+        operator: key(2).public(),
+    };
+    Roster::new(statement, Digest([9; 32])).unwrap()
+}
+
+fn request(seed: u8) -> SessionRequest {
+    SessionRequest {
+        cluster: ClusterId::new("home").unwrap(),
+        node: NodeId::new("node1").unwrap(),
+        persona: persona("otto"),
+        session_key: key(seed).public(),
+        nonce: Nonce::default(),
+        roster: Digest([9; 32]),
+        policy: Digest::default(),
+    }
+}
+
+fn session_of(request: &SessionRequest, persona_key: u8, warden_key: u8, number: u32) -> Envelope {
+    let session = Session {
+        request: Envelope::seal(request, &key(persona_key), &Proto),
+        cluster: request.cluster.clone(),
+        node: request.node.clone(),
+        boot: BootId([7; 16]),
+        persona: persona("otto"),
+        session_key: key(SESSION).public(),
+        incarnation: SessionIncarnation::new(WardenInstance(1), number),
+        uid: 0,
+        unit: SubjectName::agent(&persona("otto")),
+        invocation: InvocationId::default(),
+    };
+    Envelope::seal(&session, &key(warden_key), &Proto)
+}
+
+fn session(number: u32) -> Envelope {
+    session_of(&request(SESSION), 12, 1, number)
+}
+
+fn said(seq: u64, health: u32) -> Envelope {
+    said_on("node1", seq, health)
+}
+
+fn said_on(node: &str, seq: u64, health: u32) -> Envelope {
+    let header = Header {
+        cluster: ClusterId::new("home").unwrap(),
+        node: NodeId::new(node).unwrap(),
+        boot: BootId([7; 16]),
+        roster_epoch: 1,
+        roster: Digest([9; 32]),
+        policy: Digest::default(),
+        persona: persona("otto"),
+        incarnation: SessionIncarnation::new(WardenInstance(1), 1),
+        session_key: key(SESSION).public(),
+        seq,
+        observed_at: Timestamp::ZERO,
+    };
+    let heartbeat = Heartbeat { header, attestations: vec![], health, heads: vec![], receipt: JournalHead::default() };
+    Envelope::seal(&heartbeat, &key(SESSION), &Proto)
+}
+
+fn window() -> StatementWindow {
+    StatementWindow::new(verify_session(&session(1), &roster(), &Proto).unwrap())
+}
+
+fn observe(window: &mut StatementWindow, envelope: &Envelope) -> Observed {
+    let statement = window.open(envelope, &Proto).unwrap();
+    window.observe(&statement)
+}
+
+#[test]
+fn two_payloads_with_one_number_are_a_proof_that_anybody_can_check() {
+    let mut window = window();
+    assert_eq!(observe(&mut window, &said(5, 0)), Observed::Newest);
+    assert_eq!(observe(&mut window, &said(5, 0)), Observed::Repeated);
+    assert_eq!(observe(&mut window, &said(4, 0)), Observed::Late);
+    let Observed::Conflict(proof) = observe(&mut window, &said(5, 1)) else { panic!("a conflict") };
+    let proven = proof.check(&roster(), &Proto).unwrap();
+    assert_eq!((proven.persona.as_str(), proven.vendor.as_str(), proven.seq), ("otto", "of-otto", 5));
+    assert_eq!((proven.first, proven.second), (said(5, 0).digest(), said(5, 1).digest()));
+}
+
+#[test]
+fn a_window_is_bounded_and_keeps_the_newest() {
+    let mut window = window();
+    for seq in 1..=1_000 {
+        observe(&mut window, &said(seq, 0));
+    }
+    assert_eq!(window.kept.len(), StatementWindow::CAPACITY);
+    assert_eq!(window.head().unwrap().seq, 1_000);
+    assert_eq!(window.get(1), None);
+    assert_eq!(observe(&mut window, &said(1, 1)), Observed::TooOld, "what is gone cannot be compared");
+    assert_eq!(window.bytes, window.kept.values().map(|envelope| envelope.payload.len()).sum::<usize>());
+}
+
+#[test]
+fn a_newer_session_of_the_same_key_keeps_the_window_and_an_older_one_changes_nothing() {
+    let mut window = window();
+    observe(&mut window, &said(5, 0));
+    assert!(window.renew(verify_session(&session(2), &roster(), &Proto).unwrap()));
+    assert!(!window.renew(verify_session(&session(1), &roster(), &Proto).unwrap()));
+    assert!(matches!(observe(&mut window, &said(5, 1)), Observed::Conflict(_)), "under a new number it is still a lie");
+}
+
+#[test]
+fn a_statement_of_another_node_is_not_the_sessions() {
+    assert_eq!(window().open(&said_on("node2", 5, 0), &Proto), Err(WindowError::Inconsistent("node")));
+}
+
+#[test]
+fn a_proof_proves_nothing_unless_all_of_it_holds() {
+    let proof = EquivocationProof { session: session(1), first: said(5, 0), second: said(5, 1) };
+    let check = |proof: EquivocationProof| proof.check(&roster(), &Proto).map(|_| ());
+    assert_eq!(check(proof.clone()), Ok(()));
+    let same = EquivocationProof { second: said(5, 0), ..proof.clone() };
+    assert_eq!(check(same), Err(ProofError::SameStatement(said(5, 0).digest())));
+    let apart = EquivocationProof { second: said(6, 1), ..proof.clone() };
+    assert_eq!(check(apart), Err(ProofError::DifferentNumbers { first: 5, second: 6 }));
+    let elsewhere = EquivocationProof { second: said_on("node2", 5, 1), ..proof.clone() };
+    assert_eq!(check(elsewhere), Err(ProofError::Inconsistent("node")));
+    let mut damaged = proof;
+    damaged.second.signature[3] ^= 1;
+    assert!(matches!(check(damaged), Err(ProofError::Statement(OpenError::BadSignature(_)))));
+}
+
+#[test]
+fn a_session_needs_the_warden_and_the_persona() {
+    let check = |envelope: Envelope| verify_session(&envelope, &roster(), &Proto).map(|_| ());
+    assert_eq!(check(session(1)), Ok(()));
+    assert!(matches!(check(session_of(&request(SESSION), 12, 13, 1)), Err(SessionError::Session(_))));
+    assert!(matches!(check(session_of(&request(SESSION), 13, 1, 1)), Err(SessionError::Request(_))));
+    assert_eq!(check(session_of(&request(21), 12, 1, 1)), Err(SessionError::Inconsistent("session_key")));
+    let foreign = SessionRequest { node: NodeId::new("node2").unwrap(), ..request(SESSION) };
+    assert_eq!(check(session_of(&foreign, 12, 1, 1)), Err(SessionError::Inconsistent("node")));
+}
