@@ -254,3 +254,32 @@ fn open_metrics_is_given_to_those_who_prefer_it() {
     assert!(text.ends_with("# EOF\n"));
     assert!(text.contains("# TYPE zeta_bft_ticks counter"));
 }
+
+/// The words that the state machines use, found in their source: a new one must not end as `other` unnoticed.
+#[test]
+fn every_word_of_the_state_machines_is_in_its_closed_set() {
+    let mut source = String::new();
+    let mut folders = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/protocol")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if !path.ends_with("tests.rs") {
+                source += &std::fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    for (call, set) in [
+        (r#"\breject\((?:[^";]{0,60}else \{ )?"([a-z_]+)""#, REJECTED),
+        (r#"\bRejected \{ reason: "([a-z_]+)""#, REJECTED),
+        (r#"\brefused\([^";]{0,60}"([a-z_]+)""#, REFUSED),
+        (r#"\bpage\(\s*"([a-z_]+)""#, PAGES),
+    ] {
+        let words: BTreeSet<_> =
+            regex::Regex::new(call).unwrap().captures_iter(&source).map(|found| found[1].to_owned()).collect();
+        for word in &words {
+            assert!(set.contains(&word.as_str()), "`{word}` ({call}) is missing from its closed set");
+        }
+    }
+}

@@ -16,7 +16,7 @@ mod resume;
 mod tail;
 
 pub use resume::resume_at;
-pub use tail::Tail;
+pub use tail::{Tail, plain};
 
 use crate::config::settings::FaultPattern;
 use crate::protocol::evidence::{FaultClass, Reason};

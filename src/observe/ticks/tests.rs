@@ -220,3 +220,34 @@ proptest::proptest! {
         resume_at(&String::from_utf8_lossy(&text), &now());
     }
 }
+
+#[test]
+fn the_default_patterns_know_what_their_own_vendors_cli_says() {
+    let auth = "Please set an Auth method in your /home/x/.gemini/settings.json or specify one of the following";
+    for (vendor, ended, text, reason) in [
+        ("anthropic", Ended::Exited(1), "Not logged in · Please run /login", Reason::Auth),
+        ("anthropic", Ended::Exited(1), "Claude AI usage limit reached|1719500000", Reason::Quota),
+        ("anthropic", Ended::Exited(1), "You've hit your limit · resets 3am (Europe/Berlin)", Reason::Quota),
+        ("google-gemini", Ended::Exited(41), auth, Reason::Auth),
+        (
+            "google-gemini",
+            Ended::Exited(55),
+            "Gemini CLI is not running in a trusted directory … --skip-trust",
+            Reason::Setup,
+        ),
+        (
+            "openai",
+            Ended::Exited(1),
+            "Not inside a trusted directory and --skip-git-repo-check was not specified.",
+            Reason::Setup,
+        ),
+        ("openai", Ended::TimedOut, "Reconnecting... 3/5\nfailed to lookup address information", Reason::NetworkDown),
+        ("other", Ended::Exited(1), "quota exceeded, try again at 3pm", Reason::Quota),
+    ] {
+        let vendor = crate::protocol::types::VendorId::new(vendor).unwrap();
+        let (stdout, stderr) = (Tail::new(), tail(text));
+        let outcome = Outcome { ended, duration: Duration::from_secs(1), stdout: &stdout, stderr: &stderr };
+        let reading = classify(outcome, &crate::config::patterns::defaults(&vendor), &now());
+        assert_eq!((reading.fault, reading.reason), (Some(FaultClass::Environment), reason), "{vendor}: {text}");
+    }
+}
