@@ -291,6 +291,10 @@ impl<C: StatementCodec> Mind<C> {
         self.shown_at = now;
         let view = self.guardian.view(now);
         self.metrics.self_health(view.health);
+        // Its own beats too, while somebody may hear them: a 0 would read as a persona that never spoke.
+        if view.session.is_some() {
+            self.metrics.peer_heartbeat(&self.gossip.me);
+        }
         for peer in view.peers {
             let Some(at) = peer.heartbeat_at else { continue };
             if self.heard.insert(peer.persona.clone(), at) != Some(at) {
