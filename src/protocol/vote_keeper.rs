@@ -140,7 +140,8 @@ impl Ballot<'_> {
             && said.incarnation == vote.incarnation
             && said.verdict == Verdict::Down
             && said.class == Some(vote.class)
-            && said.evidence == vote.class.evidence();
+            && said.evidence == vote.class.evidence()
+            && said.observed_at == vote.header.observed_at;
         if !supported {
             return Err(VoteRejection::Unsupported);
         }

@@ -249,8 +249,8 @@ impl<C: StatementCodec> Warden<C> {
                 }
             }
             State::Acting(acting) => {
-                let overdue = now >= acting.deadline && acting.phase == Phase::Executing;
-                overdue.then_some(Move::TimeOut)
+                let waits_for_pid_1 = matches!(acting.phase, Phase::Rereading | Phase::Executing);
+                (now >= acting.deadline && waits_for_pid_1).then_some(Move::TimeOut)
             }
             State::Settling { class, until, attempt } => {
                 if matches!(reading, Some(UnitReading::Crashed(_))) {
@@ -456,7 +456,7 @@ impl<C: StatementCodec> Warden<C> {
                 self.page("budget_spent", Some(name), &format!("{name} is not repaired: {spent}"));
                 self.enter(name, State::Held(HeldBy::Budget), spent.as_str());
             }
-            Move::TimeOut => self.close(name, Outcome::Failed, "no new process within act_timeout"),
+            Move::TimeOut => self.time_out(name),
             Move::NextRung(reason) => self.next_rung(name, reason),
             Move::Recover(reason) => self.recover(name, reason),
             Move::Reconcile(outcome) => self.reconcile(name, outcome),

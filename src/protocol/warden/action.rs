@@ -163,6 +163,14 @@ impl<C: StatementCodec> Warden<C> {
         }
     }
 
+    /// PID 1 has not answered in time: not to the last look, so nothing is done, or not with a new process.
+    pub(super) fn time_out(&mut self, name: &SubjectName) {
+        match &self.subjects[name].state {
+            State::Acting(acting) if acting.phase == Phase::Rereading => self.abort(name, "too_late"),
+            _ => self.close(name, Outcome::Failed, "no new process within act_timeout"),
+        }
+    }
+
     /// Writes OUTCOME and gives the slot back. What follows waits until it is on the disk.
     pub(super) fn close(&mut self, name: &SubjectName, outcome: Outcome, detail: &str) {
         let State::Acting(acting) = self.subjects[name].state.clone() else { return };

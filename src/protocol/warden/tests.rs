@@ -484,9 +484,11 @@ fn a_stale_or_future_observation_never_counts() {
     bench.kill("otto");
     let mut old = bench.make_vote("lior", "otto", FaultClass::Crash);
     old.attestation.observed_at = bench.now - 3 * S;
+    old.header.observed_at = old.attestation.observed_at;
     bench.submit_vote("lior", &old);
     let mut early = bench.make_vote("lior", "otto", FaultClass::Crash);
     early.attestation.observed_at = bench.now + S;
+    early.header.observed_at = early.attestation.observed_at;
     bench.submit_vote("lior", &early);
     bench.vote("vera", "otto", FaultClass::Crash);
     assert!(bench.acts.is_empty() && bench.rejected("not_fresh"));
@@ -549,6 +551,36 @@ fn nothing_is_done_before_intent_is_on_the_disk() {
     assert!(bench.acts.is_empty());
     bench.unstall();
     assert_eq!(bench.acts.len(), 1);
+}
+
+#[test]
+fn a_last_look_that_pid_1_never_answers_ends_in_no_action_and_a_free_slot() {
+    let mut bench = Bench::new();
+    bench.stalled = true;
+    bench.crash_and_certify("otto");
+    let synced = |input: &WardenInput| matches!(input, WardenInput::Synced(_));
+    while let Some(at) = bench.waiting.iter().position(synced) {
+        let input = bench.waiting.remove(at);
+        bench.step(input);
+    }
+    bench.tick(11 * S);
+    assert!(bench.acts.is_empty());
+    assert_eq!(bench.receipts(ReceiptKind::Abort)[0].detail, "too_late");
+    bench.unstall();
+    assert!(bench.acts.is_empty());
+}
+
+#[test]
+fn a_vote_whose_header_tells_another_time_than_its_observation_never_counts() {
+    let mut bench = Bench::new();
+    bench.kill("otto");
+    for voter in ["lior", "vera"] {
+        let mut vote = bench.make_vote(voter, "otto", FaultClass::Crash);
+        vote.header.observed_at = vote.header.observed_at + 60 * S;
+        bench.submit_vote(voter, &vote);
+    }
+    assert!(bench.rejected("unsupported"));
+    assert!(bench.acts.is_empty());
 }
 
 #[test]
