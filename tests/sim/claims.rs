@@ -1,0 +1,142 @@
+//! Claims about single schedules, on the same node: how soon a repair comes, and what a liar, a whole committee of liars or
+//! a damaged journal can bring about.
+
+use crate::pid1::Fate;
+use crate::schedule::{Fault, Liars, Plan, foreign, persona};
+use crate::world::World;
+use std::time::Duration;
+use zeta_bft::protocol::statement::StateName;
+use zeta_bft::protocol::types::SubjectName;
+
+const S: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
+
+/// A node on which all is well and everybody has been heard.
+fn at_rest(seed: u64, plan: Plan) -> World {
+    let mut world = World::new(seed, plan);
+    world.run_for(6 * S);
+    assert_eq!(world.checker.violation, None, "seed {seed}");
+    world
+}
+
+/// Time until nothing is wrong with a subject any more.
+fn time_to_repair(world: &mut World, subject: &SubjectName, within: Duration) -> Duration {
+    let mut waited = Duration::ZERO;
+    while world.fault_of(subject).is_some() {
+        assert!(waited < within, "{subject} is not repaired after {within:?}: {:?}", world.unfinished());
+        world.run_for(5 * MS);
+        waited += 5 * MS;
+        assert_eq!(world.checker.violation, None);
+    }
+    waited
+}
+
+fn kill(world: &mut World, subject: &SubjectName) {
+    world.fault(Fault::Crash { subject: subject.clone(), fate: Fate::Well });
+}
+
+#[test]
+fn a_crash_is_repaired_within_two_message_delays() {
+    for seed in 0..5 {
+        let mut world = at_rest(seed, Plan::calm(3));
+        for subject in [SubjectName::wrapper(&persona(0)), foreign()] {
+            kill(&mut world, &subject);
+            let took = time_to_repair(&mut world, &subject, S);
+            // News from PID 1, votes, INTENT, the last look, and the start of the process itself: each a few milliseconds.
+            assert!(took <= 100 * MS, "seed {seed}: {subject} took {took:?}");
+            world.run_for(4 * S);
+        }
+    }
+}
+
+#[test]
+fn a_silent_process_is_replaced_within_patience_and_challenge() {
+    for seed in 0..5 {
+        let mut world = at_rest(seed, Plan::calm(3));
+        for subject in [SubjectName::wrapper(&persona(2)), SubjectName::agent(&persona(0))] {
+            world.fault(Fault::Silence { subject: subject.clone(), wake_after: None });
+            let took = time_to_repair(&mut world, &subject, 6 * S);
+            assert!(took <= 3 * S, "seed {seed}: {subject} took {took:?}");
+            world.run_for(4 * S);
+        }
+    }
+}
+
+#[test]
+fn all_wrappers_killed_at_once_come_back_one_after_the_other() {
+    for seed in 0..5 {
+        let mut world = at_rest(seed, Plan::calm(3));
+        let before = world.checker.acts;
+        let subjects: Vec<_> = (0..3).map(|index| SubjectName::wrapper(&persona(index))).collect();
+        subjects.iter().for_each(|subject| kill(&mut world, subject));
+        for subject in &subjects {
+            time_to_repair(&mut world, subject, 2 * S);
+        }
+        assert_eq!(world.checker.acts - before, 3, "seed {seed}: one repair each");
+    }
+}
+
+#[test]
+fn a_lone_liar_moves_no_healthy_subject() {
+    for seed in 0..12 {
+        let mut world = at_rest(seed, Plan { liars: Liars::One, ..Plan::calm(3) });
+        let before = world.checker.acts;
+        world.run_for(15 * S);
+        assert_eq!(world.checker.violation, None, "seed {seed}");
+        assert_eq!(world.checker.acts, before, "seed {seed}: nothing was wrong, and something was done");
+    }
+}
+
+#[test]
+fn a_liar_delays_a_repair_that_does_not_need_it_by_at_most_one_act_timeout() {
+    for seed in 0..12 {
+        let plan = Plan { liars: Liars::One, ..Plan::calm(3) };
+        let act_timeout = plan.policy.timing.act_timeout;
+        let mut world = at_rest(seed, plan);
+        // The liar's own wrapper and a foreign unit: otto and vera are a quorum for both.
+        for subject in [SubjectName::wrapper(&persona(1)), foreign()] {
+            kill(&mut world, &subject);
+            let took = time_to_repair(&mut world, &subject, 20 * S);
+            assert!(took <= act_timeout + S, "seed {seed}: {subject} took {took:?}");
+        }
+    }
+}
+
+#[test]
+fn a_committee_of_liars_breaks_none_of_the_wardens_own_rules() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, Plan { liars: Liars::Everybody, ..Plan::hostile(seed) });
+        world.settle();
+        assert_eq!(world.checker.violation, None, "seed {seed}");
+    }
+}
+
+#[test]
+fn with_a_damaged_journal_nothing_is_done() {
+    for seed in 0..5 {
+        let mut world = at_rest(seed, Plan::calm(3));
+        let before = world.checker.acts;
+        world.damage_journal();
+        let subject = SubjectName::wrapper(&persona(0));
+        kill(&mut world, &subject);
+        world.run_for(10 * S);
+        assert_eq!(world.checker.violation, None, "seed {seed}");
+        assert_eq!(world.checker.acts, before, "seed {seed}");
+        assert_eq!(world.state_of(&subject), Some(StateName::Held), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_held_subject_stays_down_until_its_release() {
+    for seed in 0..5 {
+        let mut world = at_rest(seed, Plan::calm(3));
+        let subject = SubjectName::wrapper(&persona(0));
+        world.fault(Fault::Hold { subject: Some(subject.clone()), release_after: Some(5 * S) });
+        world.run_for(S);
+        kill(&mut world, &subject);
+        world.run_for(3 * S);
+        assert!(world.fault_of(&subject).is_some(), "seed {seed}: it is held, and was repaired");
+        assert_eq!(world.state_of(&subject), Some(StateName::Held), "seed {seed}");
+        time_to_repair(&mut world, &subject, 4 * S);
+    }
+}

@@ -1,0 +1,512 @@
+//! What must hold at every step, checked from outside: the checker believes no machine, it opens receipts itself and keeps
+//! books of its own.
+//!
+//! Numbers refer to the properties of the design: S1 authorisation, S2 at most once, S3 compare and act, S4 freshness, S5 serial
+//! repair, S6 bounded harm, S8 accuracy, S10 fail closed, L2 a deadline for every state, L4 no healthy subject is touched.
+
+use crate::pid1::{Breath, Pid1};
+use crate::schedule::{self, Liars};
+use crate::wrapper::Wrapper;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use zeta_bft::protocol::evidence::{Activity, Enablement, FaultClass, UnitState, Verdict};
+use zeta_bft::protocol::policy::{Action, Mode, Policy};
+use zeta_bft::protocol::record::{OperatorOrder, Record};
+use zeta_bft::protocol::roster::Roster;
+use zeta_bft::protocol::signing::VerifyingKey;
+use zeta_bft::protocol::statement::{
+    ActionCertificate, Choice, Codec, Envelope, EpisodeStatement, Receipt, ReceiptKind, Session, StateName, Vote,
+};
+use zeta_bft::protocol::types::{Digest, Incarnation, PersonaId, PublicKey, SubjectName, Timestamp};
+use zeta_bft::protocol::view::{HeldBy, WardenView};
+use zeta_bft::protocol::warden::{ActionPermit, Attempt, Page};
+use zeta_bft::wire::Proto;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// What the checker may look at.
+pub struct Truth<'a> {
+    pub world: u64,
+    pub now: Timestamp,
+    pub pid1: &'a Pid1,
+    pub wrappers: &'a BTreeMap<SubjectName, Wrapper>,
+    /// Until when the network, a suspend or a frozen observer may excuse a wrong suspicion of silence.
+    pub disturbed_until: u64,
+}
+
+struct Slot {
+    since: u64,
+    before: Incarnation,
+    attempt: Attempt,
+}
+
+/// The token bucket of one subject, kept by the truth of PID 1.
+#[derive(Clone, Default)]
+struct Bucket {
+    /// Repairs left, and one for the time that news needs to reach the warden.
+    tokens: i64,
+    spent: u32,
+    credited: u64,
+    period: Option<u64>,
+}
+
+/// Everything that is watched over one seed.
+pub struct Checker {
+    roster: Arc<Roster>,
+    policy: Arc<Policy>,
+    liars: Liars,
+    warden: VerifyingKey,
+    intents: BTreeMap<Attempt, (Receipt, u64)>,
+    executed: BTreeSet<Attempt>,
+    slots: BTreeMap<SubjectName, Slot>,
+    buckets: BTreeMap<SubjectName, Bucket>,
+    holds: BTreeSet<Option<SubjectName>>,
+    reread: BTreeMap<Attempt, Option<UnitState>>,
+    /// The newest vote of each correct voter on each subject that reached the warden, by its number.
+    latest: BTreeMap<(PublicKey, SubjectName), (u64, Choice)>,
+    pages: BTreeMap<(&'static str, Option<SubjectName>), u64>,
+    pub acts: u32,
+    pub would_act: u32,
+    pub quarantined: BTreeSet<PersonaId>,
+    pub violation: Option<String>,
+}
+
+impl Checker {
+    pub fn new(roster: Arc<Roster>, policy: Arc<Policy>, liars: Liars) -> Self {
+        let warden = VerifyingKey::new(roster.statement().warden).expect("the roster was checked");
+        let buckets = policy
+            .subjects
+            .iter()
+            .map(|(name, s)| (name.clone(), Bucket { tokens: i64::from(s.budget.capacity), ..Bucket::default() }))
+            .collect();
+        Self {
+            roster,
+            policy,
+            liars,
+            warden,
+            intents: BTreeMap::new(),
+            executed: BTreeSet::new(),
+            slots: BTreeMap::new(),
+            buckets,
+            holds: BTreeSet::new(),
+            reread: BTreeMap::new(),
+            latest: BTreeMap::new(),
+            pages: BTreeMap::new(),
+            acts: 0,
+            would_act: 0,
+            quarantined: BTreeSet::new(),
+            violation: None,
+        }
+    }
+
+    /// A rule is broken: the first one counts.
+    pub fn broken(&mut self, rule: &str, what: impl std::fmt::Display) {
+        if self.violation.is_none() {
+            self.violation = Some(format!("{rule}: {what}"));
+        }
+    }
+
+    pub fn is_liar(&self, persona: &PersonaId) -> bool {
+        match self.liars {
+            Liars::Nobody => false,
+            Liars::One => *persona == schedule::persona(schedule::LIAR),
+            Liars::Everybody => true,
+        }
+    }
+
+    /// A correct guardian's vote arrives at the warden.
+    pub fn vote_arrives(&mut self, envelope: &Envelope) {
+        let Ok(vote) = Codec::<Vote>::decode(&Proto, &envelope.payload) else { return };
+        let latest = self.latest.entry((envelope.key, vote.subject.clone())).or_insert((0, vote.choice));
+        if vote.header.seq >= latest.0 {
+            *latest = (vote.header.seq, vote.choice);
+        }
+    }
+
+    /// The warden appends a record.
+    pub fn appended(&mut self, record: &Record, truth: &Truth<'_>) {
+        match record {
+            Record::Receipt(envelope) => {
+                let Ok(receipt) = envelope.open::<Receipt>(&self.warden, &Proto) else {
+                    return self.broken("S9", "a receipt that the warden's own key does not open");
+                };
+                let receipt = (*receipt).clone();
+                let attempt = Attempt { episode: receipt.episode, rung: receipt.rung, round: receipt.round };
+                match receipt.kind {
+                    ReceiptKind::Intent => self.intent(attempt, receipt, truth),
+                    ReceiptKind::Outcome | ReceiptKind::Abort => {
+                        self.slots.retain(|_, slot| slot.attempt != attempt);
+                    }
+                    ReceiptKind::WouldAct => {
+                        self.would_act += 1;
+                        if self.policy.mode == Mode::Act {
+                            self.broken("S9", "WOULD_ACT while acting is allowed");
+                        }
+                        if let Err(why) = self.certificate(&receipt, truth) {
+                            self.broken("S1", why);
+                        }
+                    }
+                }
+            }
+            Record::Quarantine { persona, .. } => self.accused(persona),
+            Record::Operator { order, .. } => match order {
+                OperatorOrder::Release { subject: None } => self.buckets.values_mut().for_each(|b| b.tokens += 1000),
+                OperatorOrder::Release { subject: Some(subject) } => {
+                    // What a release gives back is the operator's business.
+                    if let Some(bucket) = self.buckets.get_mut(subject) {
+                        bucket.tokens += 1000;
+                    }
+                }
+                OperatorOrder::Readmit { persona } => {
+                    self.quarantined.remove(persona);
+                }
+                OperatorOrder::Hold { .. } | OperatorOrder::Approve { .. } => {}
+            },
+            Record::Boot { .. } | Record::Ledger(_) | Record::Roster(_) | Record::Head(_) => {}
+        }
+    }
+
+    /// A guardian or the warden calls somebody proven.
+    pub fn accused(&mut self, persona: &PersonaId) {
+        self.quarantined.insert(persona.clone());
+        if !self.is_liar(persona) {
+            self.broken("S8", format_args!("{persona} is correct, and was proven to equivocate"));
+        }
+    }
+
+    fn intent(&mut self, attempt: Attempt, receipt: Receipt, truth: &Truth<'_>) {
+        if self.policy.mode == Mode::Observe {
+            self.broken("observe", format_args!("INTENT for {} in observe mode", receipt.subject));
+        }
+        if let Some((earlier, _)) = self.intents.get(&attempt) {
+            let again = format!("a second INTENT for {attempt:?} on {}, first at {:?}", receipt.subject, earlier.at);
+            self.broken("S2", again);
+        }
+        if let Err(why) = self.certificate(&receipt, truth) {
+            self.broken("S1/S4", why);
+        }
+        if self.holds.contains(&None) || self.holds.contains(&Some(receipt.subject.clone())) {
+            self.broken("hold", format_args!("INTENT for {}, which is held", receipt.subject));
+        }
+        self.free_slots(truth);
+        let others = self.slots.keys().filter(|subject| **subject != receipt.subject).count();
+        if others + 1 > self.roster.f() {
+            let busy: Vec<_> = self.slots.keys().map(SubjectName::to_string).collect();
+            self.broken("S5", format_args!("INTENT for {} while under repair: {busy:?}", receipt.subject));
+        }
+        let slot = Slot { since: truth.world, before: receipt.before, attempt };
+        self.slots.insert(receipt.subject.clone(), slot);
+        self.intents.insert(attempt, (receipt, truth.world));
+    }
+
+    fn free_slots(&mut self, truth: &Truth<'_>) {
+        let limit = u64::try_from(self.policy.timing.act_timeout.as_nanos()).unwrap_or(u64::MAX);
+        self.slots.retain(|subject, slot| {
+            let state = &truth.pid1.unit(subject).state;
+            let runs = state.incarnation != slot.before && state.activity == Activity::Active;
+            !runs && truth.world < slot.since + limit
+        });
+    }
+
+    /// The action on a subject has returned, in truth.
+    pub fn returned(&mut self, attempt: Attempt) {
+        self.slots.retain(|_, slot| slot.attempt != attempt);
+    }
+
+    /// The warden died: an INTENT that never reached the disk was never made.
+    pub fn warden_died(&mut self, on_disk: impl Fn(Attempt) -> bool) {
+        self.slots.retain(|_, slot| on_disk(slot.attempt));
+        self.intents.retain(|attempt, _| on_disk(*attempt));
+    }
+
+    /// The node is new: nothing is under way.
+    pub fn rebooted(&mut self) {
+        self.slots.clear();
+        self.reread.clear();
+    }
+
+    /// S1 and S4: at least q fresh votes of distinct eligible vendors, for one fault, on one run, all under the warden's sessions.
+    fn certificate(&mut self, receipt: &Receipt, truth: &Truth<'_>) -> Result<(), String> {
+        let ActionCertificate { episode, votes, sessions } =
+            receipt.certificate.as_ref().ok_or("a receipt without a certificate")?;
+        let episode =
+            episode.open::<EpisodeStatement>(&self.warden, &Proto).map_err(|e| format!("its episode: {e}"))?;
+        if (episode.id, episode.round, episode.rung) != (receipt.episode, receipt.round, receipt.rung)
+            || episode.subject != receipt.subject
+            || episode.incarnation != receipt.before
+        {
+            return Err(format!("the certificate is for another episode than the receipt on {}", receipt.subject));
+        }
+        let subject = self.policy.subject(&receipt.subject).ok_or("an unknown subject")?;
+        let timing = self.policy.timing.class(receipt.class, &subject.kind).ok_or("a class that is never voted on")?;
+        let mut keys: BTreeMap<PublicKey, (PersonaId, Digest)> = BTreeMap::new();
+        for session in sessions {
+            let session = session.open::<Session>(&self.warden, &Proto).map_err(|e| format!("a session: {e}"))?;
+            keys.insert(session.session_key, (session.persona.clone(), Digest::of(&session.boot.0)));
+        }
+        let mut vendors = BTreeSet::new();
+        for envelope in votes {
+            let key = VerifyingKey::new(envelope.key).map_err(|e| e.to_string())?;
+            let vote = envelope.open::<Vote>(&key, &Proto).map_err(|e| format!("a vote: {e}"))?;
+            let (persona, _) = keys.get(&envelope.key).ok_or("a vote without its session")?;
+            if *persona != vote.header.persona {
+                return Err(format!("{} voted with a session of {persona}", vote.header.persona));
+            }
+            let member = self.roster.member(persona).ok_or("a voter outside the roster")?;
+            if self.quarantined.contains(persona) {
+                return Err(format!("{persona} voted in quarantine"));
+            }
+            if Some(&member.vendor) == subject.vendor.as_ref() {
+                return Err(format!("{persona} voted on its own vendor's {}", receipt.subject));
+            }
+            let fits = vote.choice == Choice::Approve
+                && vote.episode == episode.id
+                && vote.round == episode.round
+                && vote.nonce == episode.nonce
+                && vote.rung == episode.rung
+                && vote.incarnation == episode.incarnation
+                && vote.subject == episode.subject
+                && vote.class == receipt.class
+                && vote.header.boot == truth.pid1.boot
+                && vote.attestation.subject == vote.subject
+                && vote.attestation.incarnation == vote.incarnation
+                && vote.attestation.verdict == Verdict::Down
+                && vote.attestation.class == Some(vote.class);
+            if !fits {
+                return Err(format!("{persona}'s vote does not fit {}: {:?}", receipt.subject, *vote));
+            }
+            for observed_at in [vote.header.observed_at, vote.attestation.observed_at] {
+                match observed_at.age_at(truth.now) {
+                    Some(age) if age <= timing.vote_ttl => {}
+                    age => return Err(format!("{persona}'s vote on {} is {age:?} old", receipt.subject)),
+                }
+            }
+            let latest = self.latest.get(&(envelope.key, vote.subject.clone()));
+            if let Some((seq, Choice::Withdraw)) = latest
+                && !self.is_liar(persona)
+            {
+                return Err(format!("{persona} withdrew its vote on {} (number {seq})", receipt.subject));
+            }
+            vendors.insert(member.vendor.clone());
+        }
+        if vendors.len() < self.roster.q() {
+            return Err(format!("{} vendors voted on {}, {} must", vendors.len(), receipt.subject, self.roster.q()));
+        }
+        Ok(())
+    }
+
+    /// PID 1 was read for the last check.
+    pub fn reread(&mut self, attempt: Attempt, state: Option<UnitState>) {
+        self.reread.insert(attempt, state);
+    }
+
+    /// The warden acts. `durable` says whether the INTENT is on the disk.
+    pub fn act(&mut self, permit: &ActionPermit, durable: bool, damaged: bool, truth: &Truth<'_>) {
+        self.acts += 1;
+        let (attempt, subject) = (permit.attempt(), permit.subject().clone());
+        if self.policy.mode == Mode::Observe {
+            self.broken("observe", format_args!("acts on {subject} in observe mode"));
+        }
+        if damaged {
+            self.broken("S10", format_args!("acts on {subject} with a damaged journal"));
+        }
+        if !self.executed.insert(attempt) {
+            self.broken("S2", format_args!("{attempt:?} on {subject} is executed twice"));
+        }
+        let Some((intent, _)) = self.intents.get(&attempt).cloned() else {
+            return self.broken("S1", format_args!("acts on {subject} without an INTENT"));
+        };
+        if !durable {
+            self.broken("S2", format_args!("acts on {subject} before its INTENT is on the disk"));
+        }
+        if intent.subject != subject || intent.before != permit.incarnation() || intent.class != permit.class() {
+            self.broken("S3", format_args!("the permit for {subject} is not what the INTENT says"));
+        }
+        match self.reread.get(&attempt).copied() {
+            None => self.broken("S3", format_args!("acts on {subject} without a last look")),
+            Some(None) => self.broken("S3", format_args!("acts on {subject}, which cannot be seen")),
+            Some(Some(state)) => {
+                if state.incarnation != permit.incarnation() {
+                    self.broken("S3", format_args!("acts on {subject}, another run of it was seen"));
+                }
+                if state.stop_requested || state.enablement != Enablement::Enabled {
+                    self.broken("operator", format_args!("acts on {subject} against the operator's wish"));
+                }
+                if state.job_pending {
+                    self.broken("S3", format_args!("acts on {subject} while a job is queued for it"));
+                }
+            }
+        }
+        if self.holds.contains(&None) || self.holds.contains(&Some(subject.clone())) {
+            self.broken("hold", format_args!("acts on {subject}, which is held"));
+        }
+        self.spend(&subject, permit.action(), truth);
+        if let Err(why) = self.harmed(permit, truth) {
+            self.broken("L4", why);
+        }
+    }
+
+    /// S6: a bucket per subject, refilled by the truth of PID 1.
+    fn spend(&mut self, subject: &SubjectName, action: &Action, truth: &Truth<'_>) {
+        self.observe_activity(truth);
+        if matches!(action, Action::Page) {
+            return;
+        }
+        let per_day = self.policy.subject(subject).map_or(0, |s| s.budget.per_day);
+        let bucket = self.buckets.entry(subject.clone()).or_default();
+        bucket.tokens -= 1;
+        bucket.spent += 1;
+        // One more than the truth allows: news of a refill and of an action may cross.
+        let (tokens, spent) = (bucket.tokens, bucket.spent);
+        if tokens < -1 {
+            self.broken("S6", format_args!("{subject} was repaired {spent} times, more than its budget allows"));
+        }
+        if spent > per_day && tokens < 500 {
+            self.broken("S6", format_args!("{subject} was repaired {spent} times in a day, {per_day} are allowed"));
+        }
+        let all: u32 = self.buckets.values().map(|b| b.spent).sum();
+        let released = self.buckets.values().any(|b| b.tokens >= 500);
+        if all > self.policy.node_per_day && !released {
+            let most = self.policy.node_per_day;
+            self.broken("S6", format_args!("{all} repairs on the node in a day, {most} are allowed"));
+        }
+    }
+
+    /// Credits active time; called whenever a unit changes.
+    pub fn observe_activity(&mut self, truth: &Truth<'_>) {
+        for (subject, unit) in &truth.pid1.units {
+            let Some(policy) = self.policy.subject(subject) else { continue };
+            let bucket = self.buckets.entry(subject.clone()).or_default();
+            if unit.active_from != bucket.period {
+                bucket.period = unit.active_from;
+                bucket.credited = 0;
+            }
+            let Some(from) = unit.active_from else { continue };
+            let refill = u64::try_from(policy.budget.refill.as_nanos()).unwrap_or(u64::MAX).max(1);
+            let earned = (truth.world - from) / refill;
+            while bucket.credited < earned {
+                bucket.credited += 1;
+                if bucket.tokens < 500 {
+                    bucket.tokens = (bucket.tokens + 1).min(i64::from(policy.budget.capacity));
+                }
+            }
+        }
+    }
+
+    /// L4 and honest classes: what is acted on has really been harmed. Independent of who votes: CRASH; with at most f liars:
+    /// the soft classes too.
+    fn harmed(&mut self, permit: &ActionPermit, truth: &Truth<'_>) -> Result<(), String> {
+        let (subject, class) = (permit.subject(), permit.class());
+        let unit = truth.pid1.unit(subject);
+        if class == FaultClass::Crash {
+            let ended = truth.pid1.ended.contains(&permit.incarnation()) || unit.state.main_pid.is_none();
+            return if ended { Ok(()) } else { Err(format!("CRASH of {subject}, whose process never ended")) };
+        }
+        if self.liars == Liars::Everybody || unit.state.incarnation != permit.incarnation() {
+            return Ok(());
+        }
+        match class {
+            FaultClass::Hang => {
+                let recent = unit.last_silent.is_some_and(|at| truth.world.saturating_sub(at) < 3 * SECOND);
+                let silent = unit.breath != Breath::Well || recent || truth.world < truth.disturbed_until;
+                if !silent {
+                    return Err(format!("HANG of {subject}, which answers all the time"));
+                }
+                let patience = Duration::from_millis(900);
+                if let Some(since) = unit.starved_since
+                    && unit.breath == Breath::Starved
+                    && truth.world < truth.disturbed_until
+                    && Duration::from_nanos(truth.world - since) > patience * 4
+                {
+                    return Err(format!("HANG of {subject}, which waits for a CPU"));
+                }
+                Ok(())
+            }
+            FaultClass::Broken => {
+                let failed = truth
+                    .wrappers
+                    .get(subject)
+                    .and_then(|w| w.last_failed)
+                    .is_some_and(|at| truth.world.saturating_sub(at) < 20 * SECOND);
+                if failed { Ok(()) } else { Err(format!("BROKEN of {subject}, no tick of which failed")) }
+            }
+            _ => Err(format!("acts on {subject} for {class}")),
+        }
+    }
+
+    /// The operator's order was acknowledged.
+    pub fn ordered(&mut self, order: &OperatorOrder) {
+        match order {
+            OperatorOrder::Hold { subject, .. } => {
+                self.holds.insert(subject.clone());
+            }
+            OperatorOrder::Release { subject: None } => self.holds.clear(),
+            OperatorOrder::Release { subject } => {
+                self.holds.remove(subject);
+            }
+            OperatorOrder::Approve { .. } | OperatorOrder::Readmit { .. } => {}
+        }
+    }
+
+    /// A release is under way: from here on nothing is claimed of that hold.
+    pub fn release_asked(&mut self, subject: &Option<SubjectName>) {
+        match subject {
+            None => self.holds.clear(),
+            Some(_) => {
+                self.holds.remove(subject);
+            }
+        }
+    }
+
+    /// One page per cause and subject in an hour.
+    pub fn paged(&mut self, page: &Page, world: u64, warden_began: u64) {
+        let interval = u64::try_from(self.policy.timing.page_interval.as_nanos()).unwrap_or(u64::MAX);
+        let key = (page.cause, page.subject.clone());
+        if let Some(last) = self.pages.insert(key, world)
+            && last >= warden_began
+            && world - last < interval
+        {
+            self.broken("page", format_args!("paged twice for {} of {:?}", page.cause, page.subject));
+        }
+    }
+
+    /// L2: after a timer step no state is past its deadline, and only states that rest may have none.
+    pub fn deadlines(&mut self, view: &WardenView, now: Timestamp) {
+        for subject in &view.subjects {
+            // Suspect and Frozen end with the words and votes they rest on; that they do is seen at the end of a run.
+            let rests = matches!(
+                subject.state,
+                StateName::Healthy | StateName::Operator | StateName::Held | StateName::Suspect | StateName::Frozen
+            );
+            match subject.deadline {
+                None if !rests => {
+                    let what =
+                        format!("{} is {} ({}) without a deadline", subject.subject, subject.state, subject.reason);
+                    self.broken("L2", what);
+                }
+                // An action that is over waits for its record to be on the disk, an old one for PID 1 to be seen.
+                Some(deadline)
+                    if matches!(subject.state, StateName::Acting | StateName::Reconciling)
+                        && now.saturating_since(deadline) < Duration::from_secs(4) => {}
+                Some(deadline) if deadline <= now && !rests => {
+                    let late = now.saturating_since(deadline);
+                    let what = format!(
+                        "{} is {} ({}), {late:?} past its deadline",
+                        subject.subject, subject.state, subject.reason
+                    );
+                    self.broken("L2", what);
+                }
+                _ => {}
+            }
+        }
+        if view.journal_damage.is_some() {
+            for subject in &view.subjects {
+                if subject.held_by != Some(HeldBy::Journal) {
+                    let what = format!("{} is {} with a damaged journal", subject.subject, subject.state);
+                    self.broken("S10", what);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! What a seed stands for: the committee, its policy, its liar, and every fault with its time.
+
+use crate::rng::Rng;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use zeta_bft::protocol::evidence::ExitZero;
+use zeta_bft::protocol::policy::{
+    Action, BudgetPolicy, ClassTiming, Consent, Mode, Policy, RungPolicy, SubjectKind, SubjectPolicy, Timing,
+};
+use zeta_bft::protocol::types::{Digest, PersonaId, SubjectName, VendorId};
+
+/// Personas and their vendors, in order: the first three, or all five.
+pub const PERSONAS: [(&str, &str); 5] = [
+    ("otto", "anthropic"),
+    ("lior", "google-gemini"),
+    ("vera", "openai"),
+    ("alexa", "alibaba-qwen"),
+    ("riven", "xai-grok"),
+];
+
+/// The persona that lies, if one does.
+pub const LIAR: usize = 1;
+
+/// A unit of the operator's, beside the personas.
+pub const FOREIGN: &str = "registry";
+
+/// Who lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Liars {
+    Nobody,
+    One,
+    /// Safety does not rest on any guardian: S2, S3, S5, S6, S9 and S10 hold all the same.
+    Everybody,
+}
+
+/// What the harness does to the node.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// A unit's process dies; its next runs fare as `fate` says.
+    Crash {
+        subject: SubjectName,
+        fate: crate::pid1::Fate,
+    },
+    /// It exits with status 0.
+    ExitZero(SubjectName),
+    /// It falls silent, for good or for a time.
+    Silence {
+        subject: SubjectName,
+        wake_after: Option<Duration>,
+    },
+    /// It gets no CPU for a time.
+    Starve {
+        subject: SubjectName,
+        wake_after: Duration,
+    },
+    /// A persona's ticks fail from now on, until so many restarts.
+    BreakTicks {
+        persona: usize,
+        restarts: u32,
+    },
+    /// A persona's ticks meet a quota, for a time.
+    Quota {
+        persona: usize,
+        lasts: Duration,
+    },
+    /// PID 1 takes this long for the next starts of a unit.
+    SlowStart {
+        subject: SubjectName,
+        takes: Duration,
+    },
+    /// PID 1 refuses the next actions on a unit.
+    RefuseActions {
+        subject: SubjectName,
+        times: u32,
+    },
+    OperatorStop {
+        subject: SubjectName,
+        start_after: Duration,
+    },
+    Mask {
+        subject: SubjectName,
+        unmask_after: Duration,
+    },
+    Hold {
+        subject: Option<SubjectName>,
+        release_after: Option<Duration>,
+    },
+    CrashWarden {
+        down: Duration,
+    },
+    FreezeWarden {
+        lasts: Duration,
+    },
+    /// Two ends do not hear each other, for a time. `usize::MAX` is the warden.
+    Partition {
+        a: usize,
+        b: usize,
+        lasts: Duration,
+    },
+    Reconnect {
+        a: usize,
+        b: usize,
+    },
+    Suspend {
+        lasts: Duration,
+    },
+    Reboot {
+        down: Duration,
+    },
+    SlowDisk {
+        lasts: Duration,
+    },
+    /// PID 1 answers nobody's questions, and tells nobody how an action ended.
+    DeafPid1 {
+        lasts: Duration,
+    },
+    /// Unix time jumps.
+    WallJump {
+        forward: bool,
+        by: Duration,
+    },
+}
+
+/// Everything that a seed fixes before the first step.
+pub struct Plan {
+    pub personas: usize,
+    pub f: u32,
+    pub q: u32,
+    pub policy: Policy,
+    pub liars: Liars,
+    pub weather: crate::network::Weather,
+    pub faults: Vec<(Duration, Fault)>,
+    /// When the hostile part ends.
+    pub heal_at: Duration,
+    /// Holds stay in force after the faults heal.
+    pub keep_holds: bool,
+    /// Longest time that everything may take to be well again after that.
+    pub recovery: Duration,
+    pub auto_restart: Duration,
+}
+
+pub fn persona(index: usize) -> PersonaId {
+    PersonaId::new(PERSONAS[index].0).expect("a valid name")
+}
+
+pub fn vendor(index: usize) -> VendorId {
+    VendorId::new(PERSONAS[index].1).expect("a valid name")
+}
+
+pub fn foreign() -> SubjectName {
+    SubjectName::new(FOREIGN).expect("a valid name")
+}
+
+/// Short deadlines, so that a minute of virtual time sees every state and every exit.
+pub fn timing() -> Timing {
+    let ms = Duration::from_millis;
+    let class = |patience, challenge, settle| ClassTiming {
+        patience: ms(patience),
+        challenge: ms(challenge),
+        vote_ttl: ms(2400),
+        settle: ms(settle),
+    };
+    Timing {
+        heartbeat: ms(600),
+        ping: ms(500),
+        act_timeout: ms(2500),
+        cool_down: ms(300),
+        cool_down_max: ms(2400),
+        ladder_reset: ms(8000),
+        unconfirmed_max: ms(5000),
+        approval: ms(4000),
+        pair_freeze: ms(2500),
+        page_interval: ms(60_000),
+        start_grace: ms(800),
+        resume_grace: ms(800),
+        broken_ticks: 3,
+        tick_limit: ms(2000),
+        crash: class(0, 0, 1200),
+        hang: class(1100, 200, 1500),
+        broken: class(0, 500, 2000),
+        broken_k3s: class(0, 500, 3000),
+    }
+}
+
+/// A policy over so many personas and one foreign unit.
+pub fn policy(personas: usize, budget: BudgetPolicy, node_per_day: u32, mode: Mode, approval: bool) -> Policy {
+    let mut subjects = BTreeMap::new();
+    for index in 0..personas {
+        for kind in [SubjectKind::Wrapper(persona(index)), SubjectKind::Agent(persona(index))] {
+            let name = match kind {
+                SubjectKind::Agent(_) => SubjectName::agent(&persona(index)),
+                _ => SubjectName::wrapper(&persona(index)),
+            };
+            let subject = SubjectPolicy {
+                kind,
+                vendor: Some(vendor(index)),
+                unit: format!("zeta-{name}.service"),
+                uid: None,
+                exit_zero: ExitZero::Fault,
+                ladder: Policy::persona_ladder(),
+                budget,
+            };
+            subjects.insert(name, subject);
+        }
+    }
+    let consent = if approval { Consent::QuorumAndOperator } else { Consent::Quorum };
+    let ladder = vec![
+        RungPolicy { action: Action::Restart, consent: Consent::Quorum },
+        RungPolicy { action: Action::Run { argv: vec!["/bin/true".into()], limit: Duration::from_secs(1) }, consent },
+        RungPolicy { action: Action::ResetFailed, consent: Consent::Quorum },
+    ];
+    let unit = SubjectPolicy {
+        kind: SubjectKind::Unit,
+        vendor: None,
+        unit: "registry.service".into(),
+        uid: None,
+        exit_zero: ExitZero::Operator,
+        ladder,
+        budget,
+    };
+    subjects.insert(foreign(), unit);
+    Policy {
+        digest: Digest::of(b"the simulator's policy"),
+        mode,
+        subjects,
+        node_per_day,
+        drill: false,
+        timing: timing(),
+    }
+}
+
+impl Plan {
+    /// Nothing goes wrong but what a test does itself.
+    pub fn calm(personas: usize) -> Self {
+        let budget = BudgetPolicy { capacity: 5, refill: Duration::from_secs(5), per_day: 12 };
+        let f = u32::try_from((personas - 1) / 2).expect("few personas");
+        Self {
+            personas,
+            f,
+            q: f + 1,
+            policy: policy(personas, budget, 30, Mode::Act, false),
+            liars: Liars::Nobody,
+            weather: crate::network::Weather { delay: Duration::from_millis(2), ..Default::default() },
+            faults: Vec::new(),
+            heal_at: Duration::from_secs(3600),
+            keep_holds: true,
+            recovery: Duration::from_secs(60),
+            auto_restart: Duration::from_millis(100),
+        }
+    }
+
+    /// The hostile schedule that a seed stands for.
+    pub fn hostile(seed: u64) -> Self {
+        let rng = &mut Rng::new(seed ^ 0x0070_6c61_6e00);
+        let personas = if rng.chance(3) { 5 } else { 3 };
+        let f = if personas == 5 && rng.chance(70) { 2 } else { 1 };
+        let q = f + 1;
+        let liars = match rng.below(100) {
+            0..45 => Liars::Nobody,
+            45..94 => Liars::One,
+            _ => Liars::Everybody,
+        };
+        let budget = BudgetPolicy {
+            capacity: 1 + u32::try_from(rng.below(5)).unwrap_or(0),
+            refill: rng.ms(2000, 8000),
+            per_day: 3 + u32::try_from(rng.below(10)).unwrap_or(0),
+        };
+        let mode = if rng.chance(6) { Mode::Observe } else { Mode::Act };
+        let node_per_day = if rng.chance(20) { 6 } else { 60 };
+        let heal_at = rng.ms(2500, 7000);
+        let weather = match rng.below(3) {
+            0 => crate::network::Weather { delay: Duration::from_millis(3), ..Default::default() },
+            1 => crate::network::Weather { loss: 5, double: 5, reorder: 10, delay: Duration::from_millis(60) },
+            _ => crate::network::Weather { loss: 20, double: 10, reorder: 30, delay: Duration::from_millis(400) },
+        };
+        let mut faults = Vec::new();
+        for _ in 0..2 + rng.below(12) {
+            let at = rng.between(Duration::from_millis(500), heal_at);
+            faults.push((at, Fault::any(rng, personas)));
+        }
+        if rng.chance(10) {
+            // All wrappers at once.
+            let at = rng.between(Duration::from_millis(1500), heal_at);
+            for index in 0..personas {
+                let subject = SubjectName::wrapper(&persona(index));
+                faults.push((at, Fault::Crash { subject, fate: crate::pid1::Fate::Well }));
+            }
+        }
+        faults.sort_by_key(|(at, _)| *at);
+        Self {
+            personas,
+            f,
+            q,
+            policy: policy(personas, budget, node_per_day, mode, rng.chance(50)),
+            liars,
+            weather,
+            faults,
+            heal_at,
+            keep_holds: rng.chance(30),
+            recovery: Duration::from_secs(60),
+            auto_restart: if rng.chance(70) { rng.ms(20, 900) } else { rng.ms(3000, 30_000) },
+        }
+    }
+}
+
+impl Fault {
+    fn any(rng: &mut Rng, personas: usize) -> Self {
+        use crate::pid1::Fate;
+        let who = rng.index(personas);
+        let subject = match rng.below(10) {
+            0..6 => SubjectName::wrapper(&persona(who)),
+            6..9 => SubjectName::agent(&persona(who)),
+            _ => foreign(),
+        };
+        let few = |rng: &mut Rng| u32::try_from(1 + rng.below(3)).unwrap_or(1);
+        let fate = match rng.below(10) {
+            0..7 => Fate::Well,
+            7 => Fate::CrashLoop(few(rng)),
+            8 => Fate::CrashLoop(40),
+            _ => Fate::Hangs(few(rng)),
+        };
+        let ends = |rng: &mut Rng| if rng.chance(40) { usize::MAX } else { rng.index(personas) };
+        match rng.below(100) {
+            0..28 => Self::Crash { subject, fate },
+            28..31 => Self::ExitZero(subject),
+            31..42 => {
+                let wake_after = if rng.chance(50) { None } else { Some(rng.ms(100, 3000)) };
+                Self::Silence { subject, wake_after }
+            }
+            42..45 => Self::Starve { subject, wake_after: rng.ms(500, 3000) },
+            45..51 => {
+                let restarts = if rng.chance(20) { 100 } else { few(rng) };
+                Self::BreakTicks { persona: who, restarts }
+            }
+            51..54 => Self::Quota { persona: who, lasts: rng.ms(1000, 8000) },
+            54..57 => Self::SlowStart { subject, takes: rng.ms(500, 5000) },
+            57..60 => Self::RefuseActions { subject, times: few(rng) },
+            60..63 => Self::OperatorStop { subject, start_after: rng.ms(500, 4000) },
+            63..65 => Self::Mask { subject, unmask_after: rng.ms(500, 4000) },
+            65..70 => {
+                let subject = if rng.chance(20) { None } else { Some(subject) };
+                let release_after = if rng.chance(60) { Some(rng.ms(300, 5000)) } else { None };
+                Self::Hold { subject, release_after }
+            }
+            70..80 => Self::CrashWarden { down: rng.ms(1, 1500) },
+            80..82 => Self::FreezeWarden { lasts: rng.ms(100, 3000) },
+            82..88 => Self::Partition { a: who, b: ends(rng), lasts: rng.ms(200, 4000) },
+            88..92 => Self::Reconnect { a: who, b: ends(rng) },
+            92..94 => Self::Suspend { lasts: rng.ms(100, 60_000) },
+            94..96 => Self::Reboot { down: rng.ms(500, 5000) },
+            96 => Self::SlowDisk { lasts: rng.ms(200, 3000) },
+            97 => Self::DeafPid1 { lasts: rng.ms(200, 4000) },
+            _ => Self::WallJump { forward: rng.chance(50), by: rng.ms(1000, 100_000) },
+        }
+    }
+}
