@@ -59,7 +59,7 @@ impl Dice {
         self.0 >> 33
     }
     fn toss(&mut self) -> bool {
-        self.next() % 2 == 0
+        self.next().is_multiple_of(2)
     }
     fn below(&mut self, n: usize) -> usize {
         usize::try_from(self.next()).unwrap() % n

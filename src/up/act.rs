@@ -94,7 +94,7 @@ pub async fn act(pid1: &Pid1, dir: &Path, order: &ActOrder) -> Result<String, Ac
 }
 
 async fn move_aside(pid1: &Pid1, claim: &Claim, dir: &Path, path: &Path, hangs: bool) -> Result<String, ActError> {
-    let moved = aside(dir, path, |from, to| std::fs::rename(from, to))?;
+    let moved = aside(dir, path, std::fs::rename)?;
     pid1.restart(claim, hangs).await?;
     Ok(moved)
 }
