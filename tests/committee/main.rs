@@ -1,0 +1,8 @@
+//! The committee as its operator runs it: `zeta-bft up` with three agents, three wrappers and their ticks as real processes
+//! over real sockets, and signals from outside.
+//!
+//! However many threads the tests have, at most two committees run at once ([`turn`]), and one alone where time is measured.
+
+mod kills;
+mod node;
+mod turn;
