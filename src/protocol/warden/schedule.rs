@@ -51,7 +51,10 @@ impl<C: StatementCodec> Warden<C> {
             .subjects
             .values()
             .filter_map(|subject| match &subject.state {
-                State::Certified(certified) if certified.place.is_none() => {
+                // Whoever still cools down must not keep its vendor's other subjects waiting.
+                State::Certified(certified)
+                    if certified.place.is_none() && subject.ledger.cool_down_left(self.accumulated()).is_zero() =>
+                {
                     Some((certified.order, subject.name.clone(), subject.policy.vendor.clone()))
                 }
                 _ => None,

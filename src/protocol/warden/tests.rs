@@ -795,6 +795,20 @@ fn one_at_a_time_is_repaired_and_all_three_come_back() {
 }
 
 #[test]
+fn a_subject_that_cools_down_keeps_no_place_from_its_vendors_others() {
+    let mut bench = Bench::new();
+    for _ in 0..4 {
+        bench.crash_and_certify("otto");
+        bench.pass(6 * S);
+    }
+    assert_eq!(bench.acts.len(), 4);
+    bench.crash_and_certify("otto");
+    assert_eq!((bench.acts.len(), bench.state("otto")), (4, StateName::Certified), "it cools down for 2 s more");
+    bench.crash_and_certify("otto/agent");
+    assert_eq!(bench.acts.len(), 5);
+}
+
+#[test]
 fn an_act_that_brings_no_process_gives_its_slot_back_after_act_timeout() {
     let mut bench = Bench::new();
     bench.on_act = |_, _| {};
