@@ -101,6 +101,9 @@ fn a_thousand_hostile_schedules_break_no_safety_rule() {
                         )),
                         ..Run::default()
                     });
+                    if let Some(violation) = &run.violation {
+                        println!("{}", replay_line(&run, violation));
+                    }
                     runs.lock().expect("no run panics with the lock").push(run);
                 }
             });

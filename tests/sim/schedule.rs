@@ -97,6 +97,14 @@ pub enum Fault {
         b: usize,
         lasts: Duration,
     },
+    /// An agent hears none of its peers, for a time; perhaps not the warden either.
+    Isolate {
+        persona: usize,
+        warden: bool,
+        lasts: Duration,
+    },
+    /// Somebody restarts the next unit that is about to be acted on, just before the last look.
+    Meddle,
     Reconnect {
         a: usize,
         b: usize,
@@ -262,7 +270,7 @@ impl Plan {
         };
         let budget = BudgetPolicy {
             capacity: 1 + u32::try_from(rng.below(5)).unwrap_or(0),
-            refill: rng.ms(2000, 8000),
+            refill: rng.ms(2000, 20_000),
             per_day: 3 + u32::try_from(rng.below(10)).unwrap_or(0),
         };
         let mode = if rng.chance(6) { Mode::Observe } else { Mode::Act };
@@ -277,6 +285,15 @@ impl Plan {
         for _ in 0..2 + rng.below(12) {
             let at = rng.between(Duration::from_millis(500), heal_at);
             faults.push((at, Fault::any(rng, personas)));
+        }
+        if rng.chance(15) {
+            // One subject, again and again.
+            let subject = Fault::subject(rng, personas);
+            let mut at = rng.between(Duration::from_millis(500), heal_at);
+            for _ in 0..3 + rng.below(6) {
+                faults.push((at, Fault::Crash { subject: subject.clone(), fate: crate::pid1::Fate::Well }));
+                at += rng.ms(600, 2500);
+            }
         }
         if rng.chance(10) {
             // All wrappers at once.
@@ -304,14 +321,19 @@ impl Plan {
 }
 
 impl Fault {
-    fn any(rng: &mut Rng, personas: usize) -> Self {
-        use crate::pid1::Fate;
+    fn subject(rng: &mut Rng, personas: usize) -> SubjectName {
         let who = rng.index(personas);
-        let subject = match rng.below(10) {
+        match rng.below(10) {
             0..6 => SubjectName::wrapper(&persona(who)),
             6..9 => SubjectName::agent(&persona(who)),
             _ => foreign(),
-        };
+        }
+    }
+
+    fn any(rng: &mut Rng, personas: usize) -> Self {
+        use crate::pid1::Fate;
+        let who = rng.index(personas);
+        let subject = Self::subject(rng, personas);
         let few = |rng: &mut Rng| u32::try_from(1 + rng.below(3)).unwrap_or(1);
         let fate = match rng.below(10) {
             0..7 => Fate::Well,
@@ -324,7 +346,7 @@ impl Fault {
             0..28 => Self::Crash { subject, fate },
             28..31 => Self::ExitZero(subject),
             31..42 => {
-                let wake_after = if rng.chance(50) { None } else { Some(rng.ms(100, 3000)) };
+                let wake_after = if rng.chance(50) { None } else { Some(rng.ms(700, 2500)) };
                 Self::Silence { subject, wake_after }
             }
             42..45 => Self::Starve { subject, wake_after: rng.ms(500, 3000) },
@@ -344,8 +366,10 @@ impl Fault {
             }
             70..80 => Self::CrashWarden { down: rng.ms(1, 1500) },
             80..82 => Self::FreezeWarden { lasts: rng.ms(100, 3000) },
-            82..88 => Self::Partition { a: who, b: ends(rng), lasts: rng.ms(200, 4000) },
-            88..92 => Self::Reconnect { a: who, b: ends(rng) },
+            82..85 => Self::Partition { a: who, b: ends(rng), lasts: rng.ms(200, 4000) },
+            85..88 => Self::Isolate { persona: who, warden: rng.chance(30), lasts: rng.ms(500, 5000) },
+            88..90 => Self::Reconnect { a: who, b: ends(rng) },
+            90..92 => Self::Meddle,
             92..94 => Self::Suspend { lasts: rng.ms(100, 60_000) },
             94..96 => Self::Reboot { down: rng.ms(500, 5000) },
             96 => Self::SlowDisk { lasts: rng.ms(200, 3000) },

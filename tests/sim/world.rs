@@ -134,6 +134,7 @@ pub struct World {
     disturbed_until: u64,
     wall_offset: i64,
     doom: Option<Doom>,
+    meddle: bool,
     booting: bool,
     healed: bool,
     pub checker: Checker,
@@ -211,6 +212,7 @@ impl World {
             disturbed_until: 0,
             wall_offset: 0,
             doom: None,
+            meddle: false,
             booting: false,
             healed: false,
             checker,
@@ -815,6 +817,9 @@ impl World {
                 self.soon(20, 500, Event::Warden { run, via: None, input });
             }
             WardenEffect::Reread { attempt, subject } => {
+                if std::mem::take(&mut self.meddle) {
+                    self.begin_start(&subject, Duration::ZERO, Duration::from_micros(10));
+                }
                 self.soon(50, 4_000, Event::Reread { run, attempt, subject });
             }
             WardenEffect::Act(permit) => {
@@ -1485,6 +1490,14 @@ impl World {
                 self.soon(300_000, 1_500_000, Event::LinkBreaks { a, b, epoch });
                 self.after(lasts, Event::Mend { a, b });
             }
+            Fault::Isolate { persona, warden, lasts } => {
+                let peers = (0..self.plan.personas).filter(|peer| *peer != persona);
+                let warden = warden.then_some(usize::MAX);
+                for other in peers.chain(warden).collect::<Vec<_>>() {
+                    self.fault(Fault::Partition { a: persona, b: other, lasts });
+                }
+            }
+            Fault::Meddle => self.meddle = true,
             Fault::Reconnect { a, b } => {
                 let (a, b) = (Self::end(a), Self::end(b));
                 if a != b {
@@ -1563,6 +1576,7 @@ impl World {
         self.slow_start.clear();
         self.refuse.clear();
         self.doom = None;
+        self.meddle = false;
         for a in 0..self.plan.personas {
             self.break_link(End::Agent(a), End::Warden);
             for b in a + 1..self.plan.personas {
