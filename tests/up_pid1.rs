@@ -239,6 +239,27 @@ async fn two_acts_on_one_unit_do_not_overlap() {
 }
 
 #[tokio::test]
+async fn an_act_under_way_shows_as_a_job_whatever_it_does() {
+    let stage = Stage::set().await;
+    let unit = stage.run("otto", "exec sleep 1000", Restart::OnWord);
+    let (begun, wait) = (stage.file("begun"), stage.file("wait"));
+    std::fs::write(&wait, "").unwrap();
+    let script = format!("echo $$ >> {begun}; while test -e {wait}; do sleep 0.02; done");
+    let run = ActionOrder::Run { argv: vec!["sh".into(), "-c".into(), script], limit_ms: 20_000 };
+    let watched = async {
+        pids_appear(&begun, 1).await;
+        let during = stage.state(&unit);
+        std::fs::remove_file(&wait).unwrap();
+        during
+    };
+    let (ended, during) = tokio::join!(stage.act(&unit, "BROKEN", run), watched);
+    ended.unwrap();
+    assert!(during.job_pending && during.is_running(), "{during:?}");
+    assert!(!stage.state(&unit).job_pending);
+    stage.pid1.drain().await.unwrap();
+}
+
+#[tokio::test]
 async fn what_is_always_restarted_comes_back_and_backs_off_while_it_keeps_failing() {
     let stage = Stage::set().await;
     let agent = stage.run("otto/agent", "exit 1", Restart::Always);

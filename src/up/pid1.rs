@@ -282,7 +282,8 @@ impl Pid1 {
         self.state(&UnitName::Warden).is_some_and(|state| state.main_pid == Some(pid))
     }
 
-    /// Takes a unit for an act, if it still is in the run that was voted on.
+    /// Takes a unit for an act, if it still is in the run that was voted on. Until it is given back the act shows as a job,
+    /// whatever it does: a warden that was restarted meanwhile must not take it for one that never began.
     pub(super) fn claim(&self, unit: UnitName, wanted: Incarnation) -> Result<Claim, Pid1Error> {
         let mut table = self.table();
         if table.stopping {
@@ -297,15 +298,14 @@ impl Pid1 {
             return Err(Pid1Error::OtherRun { unit, current, wanted });
         }
         entry.busy = true;
+        entry.state.job_pending = true;
+        self.announce(&unit, entry.state);
         Ok(Claim { pid1: self.clone(), unit })
     }
 
     /// Stops what is left of a unit, buries its whole process tree, and starts it again.
     pub(super) async fn restart(&self, claim: &Claim, kill_first: bool) -> Result<(), Pid1Error> {
-        self.update(&claim.unit, |unit| {
-            unit.state.job_pending = true;
-            unit.generation += 1;
-        });
+        self.update(&claim.unit, |unit| unit.generation += 1);
         self.end(&claim.unit, kill_first).await?;
         self.bury().await?;
         self.start_if(&claim.unit, None)
@@ -314,7 +314,6 @@ impl Pid1 {
     /// Stops a unit for good.
     pub(super) async fn stop(&self, claim: &Claim, kill_first: bool) -> Result<(), Pid1Error> {
         self.update(&claim.unit, |unit| {
-            unit.state.job_pending = true;
             unit.state.stop_requested = true;
             unit.generation += 1;
             if matches!(unit.state.activity, Activity::AutoRestart { .. }) {

@@ -3,6 +3,12 @@
 //!
 //! However many threads the tests have, at most two committees run at once ([`turn`]), and one alone where time is measured.
 
+mod budgets;
+mod drill;
+mod ends;
+mod frozen;
 mod kills;
 mod node;
+mod operator;
+mod ticks;
 mod turn;

@@ -66,6 +66,11 @@ impl Config {
         self
     }
 
+    /// A page command that writes a line to a file.
+    pub fn paging(self, file: &str) -> Self {
+        self.with(&format!("[page]\ncommand = [\"/bin/sh\", \"-c\", 'echo \"$*\" >> {file}', \"page\"]\n"))
+    }
+
     pub fn observing(mut self) -> Self {
         self.head = "mode = \"observe\"\n".into();
         self
@@ -87,7 +92,7 @@ impl Config {
 /// A folder that no committee has run on yet.
 pub struct Folder {
     dir: tempfile::TempDir,
-    turn: Turn,
+    _turn: Turn,
 }
 
 impl Folder {
@@ -100,7 +105,7 @@ impl Folder {
     }
 
     fn on(turn: Turn) -> Self {
-        Self { dir: tempfile::Builder::new().prefix("zeta-bft-").tempdir().unwrap(), turn }
+        Self { dir: tempfile::Builder::new().prefix("zeta-bft-").tempdir().unwrap(), _turn: turn }
     }
 
     /// A file in the folder, for ticks and tests to meet in.
@@ -221,7 +226,7 @@ impl Node {
         assert!(output.status.success(), "{out}{err}");
     }
 
-    /// Asks PID 1, which is faster than any command.
+    /// PID 1's own word, which is faster than any command.
     pub fn unit(&self, name: &str) -> UnitState {
         let mut stream = BufReader::new(UnixStream::connect(self.paths.pid1_socket()).unwrap());
         let request = Request::Read { subject: name.into() };
@@ -239,14 +244,25 @@ impl Node {
         self.unit(name).main_pid.unwrap_or_else(|| panic!("{name} does not run"))
     }
 
-    /// The warden's process.
-    pub fn warden(&self) -> u32 {
+    /// The warden's process, while there is one.
+    pub fn warden(&self) -> Option<u32> {
         let warden = |pid: &u32| arguments(*pid).iter().any(|word| word == "warden");
-        children(self.up.pid()).into_iter().find(warden).expect("the warden runs")
+        children(self.up.pid()).into_iter().find(warden)
     }
 
-    pub fn up_pid(&self) -> u32 {
-        self.up.pid()
+    /// Kills the warden, and waits until another one has taken over and hears everybody.
+    pub fn replace_warden(&self) {
+        let old = self.warden().expect("the warden runs");
+        kill(old, Signal::KILL);
+        self.wait_until(PATIENCE, "another warden hears all three", || {
+            self.warden().is_some_and(|new| new != old) && self.quorum().view["vendors_live"] == 3
+        });
+    }
+
+    /// How often PID 1 started a unit.
+    pub fn starts(&self, name: &str) -> usize {
+        let line = format!("started unit={name} ");
+        self.log().lines().filter(|said| said.contains(&line)).count()
     }
 
     /// The scrape of a daemon: `warden`, `agent-otto`, `wrap-otto`.
