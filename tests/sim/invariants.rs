@@ -68,7 +68,10 @@ pub struct Checker {
     pages: BTreeMap<(&'static str, Option<SubjectName>), u64>,
     pub acts: u32,
     pub would_act: u32,
-    pub quarantined: BTreeSet<PersonaId>,
+    /// Without a vote, by the warden's journal.
+    quarantined: BTreeSet<PersonaId>,
+    /// Proven to lie, in anybody's eyes.
+    pub proven: BTreeSet<PersonaId>,
     pub violation: Option<String>,
 }
 
@@ -96,6 +99,7 @@ impl Checker {
             acts: 0,
             would_act: 0,
             quarantined: BTreeSet::new(),
+            proven: BTreeSet::new(),
             violation: None,
         }
     }
@@ -149,7 +153,10 @@ impl Checker {
                     }
                 }
             }
-            Record::Quarantine { persona, .. } => self.accused(persona),
+            Record::Quarantine { persona, .. } => {
+                self.quarantined.insert(persona.clone());
+                self.accused(persona);
+            }
             Record::Operator { order, .. } => match order {
                 OperatorOrder::Release { subject: None } => self.buckets.values_mut().for_each(|b| b.tokens += 1000),
                 OperatorOrder::Release { subject: Some(subject) } => {
@@ -169,7 +176,7 @@ impl Checker {
 
     /// A guardian or the warden calls somebody proven.
     pub fn accused(&mut self, persona: &PersonaId) {
-        self.quarantined.insert(persona.clone());
+        self.proven.insert(persona.clone());
         if !self.is_liar(persona) {
             self.broken("S8", format_args!("{persona} is correct, and was proven to equivocate"));
         }
@@ -214,8 +221,9 @@ impl Checker {
         self.slots.retain(|_, slot| slot.attempt != attempt);
     }
 
-    /// The warden died: an INTENT that never reached the disk was never made.
-    pub fn warden_died(&mut self, on_disk: impl Fn(Attempt) -> bool) {
+    /// The warden died: what never reached the disk was never said.
+    pub fn warden_died(&mut self, on_disk: impl Fn(Attempt) -> bool, quarantined: BTreeSet<PersonaId>) {
+        self.quarantined = quarantined;
         self.slots.retain(|_, slot| on_disk(slot.attempt));
         self.intents.retain(|attempt, _| on_disk(*attempt));
     }

@@ -59,7 +59,7 @@ fn run(seed: u64, log: bool) -> Run {
         states: world.states.clone(),
         acts: world.checker.acts,
         would_act: world.checker.would_act,
-        quarantined: world.checker.quarantined.len(),
+        quarantined: world.checker.proven.len(),
     }
 }
 

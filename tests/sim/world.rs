@@ -493,7 +493,9 @@ impl World {
         self.note(|| "the warden dies".into());
         self.doom = None;
         self.journal.crash(&mut self.rng);
-        self.checker.warden_died(|attempt| self.journal.holds_intent(attempt));
+        let quarantined = self.journal.recover(&self.roster.statement().warden).quarantined;
+        let quarantined = quarantined.into_iter().map(|(persona, _)| persona).collect();
+        self.checker.warden_died(|attempt| self.journal.holds_intent(attempt), quarantined);
         for order in std::mem::take(&mut self.waiting).into_values() {
             if let Waiting::Order { order, tries } = order {
                 self.soon(100_000, 500_000, Event::Order { order, tries: tries + 1 });
@@ -1629,7 +1631,7 @@ impl World {
         let view = process.warden.view(now);
         let mut left = Vec::new();
         for status in &view.subjects {
-            let distrusted = |persona: &PersonaId| self.checker.quarantined.contains(persona);
+            let distrusted = |persona: &PersonaId| self.checker.proven.contains(persona);
             // The agent of a proven liar is not asked whether it lives.
             let unheard = matches!(&self.pid1.unit(&status.subject).kind, SubjectKind::Agent(p) if distrusted(p));
             let fault = self.fault_of(&status.subject).filter(|fault| *fault != FaultClass::Hang || !unheard);
