@@ -28,6 +28,7 @@ use crate::protocol::record::chain_hash;
 use crate::protocol::statement::JournalHead;
 use crate::protocol::types::Digest;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// What a journal begins with.
@@ -406,7 +407,7 @@ pub fn scan(bytes: &[u8]) -> Scan {
             }
             Err(why) => {
                 let expected = follows.map_or(1, |head| head.seq.saturating_add(1));
-                if let Some(witness) = durable_witness(&bytes[..written], at, expected) {
+                if let Some(witness) = durable_witness(bytes, at..written, expected) {
                     let why = format!("record {expected} {why}, though record {witness} was written after it");
                     scan.damage = damaged(at, why);
                 }
@@ -418,9 +419,10 @@ pub fn scan(bytes: &[u8]) -> Scan {
     scan
 }
 
-/// A record after `from` that was written when record `lost` was on the disk already.
-fn durable_witness(bytes: &[u8], from: usize, lost: u64) -> Option<u64> {
-    (from..bytes.len()).filter(|at| bytes[*at..].starts_with(MARK)).find_map(|at| {
+/// A record that begins within `places`, written when record `lost` was on the disk already. It may end beyond them, with
+/// zeros of its own checksum.
+fn durable_witness(bytes: &[u8], places: Range<usize>, lost: u64) -> Option<u64> {
+    places.filter(|at| bytes[*at..].starts_with(MARK)).find_map(|at| {
         let raw = parse_record(bytes, at).ok()?;
         (raw.seq > lost && raw.durable >= lost).then_some(raw.seq)
     })

@@ -276,6 +276,21 @@ fn a_flipped_byte_is_never_silently_accepted() {
 }
 
 #[test]
+fn a_record_whose_checksum_ends_in_zeros_still_bears_witness_of_what_was_lost_before_it() {
+    // One record in 256 ends so, and the zeros after it hide where it ends.
+    let (mut bytes, places) = (0u32..)
+        .map(|salt| synced(&[b"first", b"second", &salt.to_be_bytes()]))
+        .find(|(bytes, _)| bytes.last() == Some(&0))
+        .unwrap();
+    bytes[places[1].0 + 9] ^= 1;
+    bytes.resize(bytes.len() + 500, 0);
+    let found = scan(&bytes);
+    assert_eq!(payloads(&found.records), [b"first"]);
+    let damage = found.damage.expect("record 3 says that record 2 was on the disk");
+    assert_eq!(damage.at, places[1].0 as u64);
+}
+
+#[test]
 fn a_damaged_journal_can_be_read_but_is_never_written() {
     let (mut bytes, places) = synced(&FOUR);
     bytes[places[1].0 + 9] ^= 1;
