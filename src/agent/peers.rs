@@ -167,8 +167,9 @@ impl Gossip {
 
     fn check(&self, claimed: &PersonaId, peer: Peer) -> Result<(), NoLine> {
         let unit = SubjectName::agent(claimed);
-        let Some(configured) = self.policy.subject(&unit) else { return Ok(()) };
-        if configured.uid.is_none_or(|uid| uid == peer.uid) && self.units.main_pid(&unit) == Some(peer.pid) {
+        let is_its_user = |uid: Option<u32>| uid.is_none_or(|uid| uid == peer.uid);
+        let configured = self.policy.subject(&unit).is_some_and(|configured| is_its_user(configured.uid));
+        if configured && self.units.main_pid(&unit) == Some(peer.pid) {
             return Ok(());
         }
         Err(NoLine::Stranger { claimed: claimed.clone(), peer })

@@ -2,12 +2,15 @@
 //!
 //! * Each connection has an [`Admission`] of its own. What exceeds it is dropped unverified: checking a signature is the
 //!   dearest thing a stranger can make us do.
+//! * [`Guests`] counts connections by user: nobody who holds many keeps the others out.
 //! * An [`Inbox`] keeps votes in a queue of their own, so that a flood of heartbeats never delays a vote. A full queue
 //!   refuses; it never blocks and never grows.
 
 use crate::protocol::signing::Domain;
 use crate::protocol::statement::Envelope;
 use crate::protocol::types::Timestamp;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
 /// Statements a second that one connection may send. A correct guardian of three personas sends fewer than 20.
@@ -52,6 +55,50 @@ impl Admission {
             self.credit -= self.cost;
         }
         admitted
+    }
+}
+
+/// Who is connected to one socket.
+#[derive(Debug, Default)]
+pub struct Guests {
+    by_user: Mutex<BTreeMap<u32, usize>>,
+}
+
+impl Guests {
+    /// Connections at once of one user. Each persona has an agent and a wrapper: a few of each user is usual.
+    pub const OF_ONE_USER: usize = 48;
+    /// Connections at once of all users: more than f personas can hold with both of their users.
+    pub const ALL: usize = 256;
+
+    /// A place for one more connection of this user, until it is dropped; `None` when there is none left.
+    pub fn admit(self: &Arc<Self>, uid: u32) -> Option<Place> {
+        let mut by_user = self.by_user.lock().unwrap_or_else(PoisonError::into_inner);
+        if by_user.values().sum::<usize>() >= Self::ALL {
+            return None;
+        }
+        let held = by_user.entry(uid).or_default();
+        if *held >= Self::OF_ONE_USER {
+            return None;
+        }
+        *held += 1;
+        Some(Place { guests: Arc::clone(self), uid })
+    }
+}
+
+/// One connection's place among [`Guests`].
+#[derive(Debug)]
+pub struct Place {
+    guests: Arc<Guests>,
+    uid: u32,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut by_user = self.guests.by_user.lock().unwrap_or_else(PoisonError::into_inner);
+        match by_user.get_mut(&self.uid) {
+            Some(held) if *held > 1 => *held -= 1,
+            _ => drop(by_user.remove(&self.uid)),
+        }
     }
 }
 
@@ -182,6 +229,22 @@ mod tests {
         assert!(!admission.admit(Timestamp::ZERO));
         assert!(!admission.admit(Timestamp::from_nanos(5 * SECOND + 1)));
         assert!(admission.admit(Timestamp::from_nanos(6 * SECOND)));
+    }
+
+    #[test]
+    fn a_user_who_holds_all_it_may_keeps_nobody_else_out() {
+        let guests = Arc::new(Guests::default());
+        let mut hoard: Vec<_> = std::iter::from_fn(|| guests.admit(1000)).collect();
+        assert_eq!(hoard.len(), Guests::OF_ONE_USER);
+        // With f = 2: two personas, each with an agent's and a wrapper's user.
+        for uid in 1001..1004 {
+            hoard.extend(std::iter::from_fn(|| guests.admit(uid)));
+        }
+        let _other = guests.admit(2000).expect("a place for somebody else");
+        drop(hoard);
+        assert!(guests.admit(1000).is_some());
+        let all: Vec<_> = (0..1000).flat_map(|uid| guests.admit(uid)).collect();
+        assert_eq!(all.len(), Guests::ALL - 1);
     }
 
     #[tokio::test]

@@ -2,9 +2,10 @@
 //!
 //! * A socket that a dead process left behind is replaced; one that a running process serves is never taken over.
 //! * Every connection's process is known ([`peer`]) before a byte of it is read; one that the kernel will not name is closed.
-//! * Connections, streams, message sizes, and the time until an answer begins are bounded. Streams themselves may live
+//! * Connections (of each user, and of all), streams, message sizes, and the time until an answer begins are bounded. Streams themselves may live
 //!   for ever: HTTP/2 pings find the dead ones.
 
+use super::limits::{Guests, Place};
 use super::{MAX_SOCKET_PATH, Peer};
 use crate::wire;
 use axum::extract::Request;
@@ -20,14 +21,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tonic::Status;
 use tonic::service::Routes;
 use tonic::transport::server::Connected;
 
-/// Connections at once to one socket: three agents, three wrappers and people, with room to spare.
-const MAX_CONNECTIONS: usize = 64;
 /// Streams at once on one connection.
 const MAX_STREAMS: u32 = 32;
 /// Longest until an answer begins.
@@ -252,39 +251,39 @@ async fn accept(
     phases: watch::Receiver<Phase>,
 ) {
     let mut stopped = std::pin::pin!(reached(phases.clone(), Phase::Draining));
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let guests = Arc::new(Guests::default());
     loop {
         let next = tokio::select! {
             () = &mut stopped => return,
             next = listener.accept() => next,
         };
         let connection = match next {
-            Ok((stream, _)) => Peer::of(&stream).map(|peer| (stream, peer)),
+            Ok((stream, _)) => Peer::of(&stream).map(|peer| (stream, peer, guests.admit(peer.uid))),
             Err(error) => {
                 tracing::warn!(%error, "accept failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        match (connection, Arc::clone(&slots).try_acquire_owned()) {
-            (Ok((stream, peer)), Ok(slot)) => {
+        match connection {
+            Ok((stream, peer, Some(place))) => {
                 let cut = Box::pin(reached(phases.clone(), Phase::Cut));
-                if accepted.send(Ok(Accepted { stream, peer, cut, _slot: slot })).await.is_err() {
+                if accepted.send(Ok(Accepted { stream, peer, cut, _place: place })).await.is_err() {
                     return;
                 }
             }
-            (Ok((_, peer)), Err(_)) => tracing::warn!(uid = peer.uid, pid = peer.pid, "too many connections"),
-            (Err(error), _) => tracing::warn!(%error, "peer unknown"),
+            Ok((_, peer, None)) => tracing::warn!(uid = peer.uid, pid = peer.pid, "too many connections"),
+            Err(error) => tracing::warn!(%error, "peer unknown"),
         }
     }
 }
 
-/// A connection with its process and its place among [`MAX_CONNECTIONS`].
+/// A connection with its process and its place.
 struct Accepted {
     stream: UnixStream,
     peer: Peer,
     cut: Pin<Box<dyn Future<Output = ()> + Send>>,
-    _slot: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Connected for Accepted {

@@ -58,25 +58,31 @@ impl<B: Backend> AgentsSocket<B> {
         Routes::new(WardenServiceServer::new(self).max_decoding_message_size(MAX_MESSAGE))
     }
 
+    /// What the core judges an agent by. Nobody else gets so far: each caller takes one of few places there.
     async fn facts(&self, peer: Peer) -> Result<PeerFacts, Status> {
-        let before = self.backend.unit_of(peer.pid).await.map_err(unseen)?;
+        let before = Some(self.agent(peer).await?);
         let after = self.backend.unit_of(peer.pid).await.map_err(unseen)?;
         Ok(PeerFacts { uid: peer.uid, pid: peer.pid, before, after })
     }
 
-    /// The unit whose main process the peer is.
+    /// The unit whose main process the peer is, as the unit's own user.
     async fn main_process(&self, peer: Peer) -> Result<PeerUnit, Status> {
         let unit = self.backend.unit_of(peer.pid).await.map_err(unseen)?;
-        unit.filter(|unit| unit.main_pid == peer.pid && self.policy.subject(&unit.subject).is_some()).ok_or_else(|| {
-            Status::permission_denied(format!("process {} is not the main process of a configured unit", peer.pid))
+        let is_the_peers = |unit: &PeerUnit| {
+            let configured = self.policy.subject(&unit.subject);
+            unit.main_pid == peer.pid && configured.is_some_and(|it| it.uid.is_none_or(|uid| uid == peer.uid))
+        };
+        unit.filter(is_the_peers).ok_or_else(|| {
+            let Peer { uid, pid } = peer;
+            Status::permission_denied(format!("process {pid} of user {uid} is the main process of no configured unit"))
         })
     }
 
     /// The agent unit whose main process the peer is.
-    async fn agent(&self, peer: Peer) -> Result<SubjectName, Status> {
+    async fn agent(&self, peer: Peer) -> Result<PeerUnit, Status> {
         let unit = self.main_process(peer).await?;
         match self.policy.subject(&unit.subject).map(|subject| &subject.kind) {
-            Some(SubjectKind::Agent(_)) => Ok(unit.subject),
+            Some(SubjectKind::Agent(_)) => Ok(unit),
             _ => Err(Status::permission_denied(format!("{} is no agent", unit.subject))),
         }
     }
@@ -174,7 +180,7 @@ impl<B: Backend> WardenService for AgentsSocket<B> {
         &self,
         request: Request<v1::WatchEpisodesRequest>,
     ) -> Result<Response<Self::WatchEpisodesStream>, Status> {
-        let unit = self.agent(peer(&request)?).await?;
+        let unit = self.agent(peer(&request)?).await?.subject;
         let heard = self.mailbox.watch(unit).await?;
         let statements = ReceiverStream::new(heard)
             .map(|statement| Ok(v1::WatchEpisodesResponse { statement: Some((&statement).into()) }));
@@ -185,7 +191,7 @@ impl<B: Backend> WardenService for AgentsSocket<B> {
         &self,
         request: Request<Streaming<v1::SubmitRequest>>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
-        let unit = self.agent(peer(&request)?).await?;
+        let unit = self.agent(peer(&request)?).await?.subject;
         let mut superseded = self.take_turn(unit.clone());
         let mut admission = Admission::for_statements();
         let mut stream = request.into_inner();

@@ -1,7 +1,7 @@
 //! The agents' socket, from the side of a process that PID 1 knows.
 
 use crate::node::{Channel, LIMIT, Node, until};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
@@ -19,8 +19,9 @@ use zeta_bft::{clock, config, keys};
 
 const INVOCATION: InvocationId = InvocationId([7; 16]);
 
-/// A PID 1 for which every process is the main process of `otto/agent`, and which never has to act.
-struct EverybodyIsOtto {
+/// A PID 1 that takes every process for one of the same unit, and which never has to act.
+struct EverybodyIs {
+    unit_of: fn(u32) -> PeerUnit,
     subjects: Vec<SubjectName>,
     watchers: Mutex<Vec<mpsc::Sender<BackendEvent>>>,
 }
@@ -35,7 +36,7 @@ fn running() -> UnitState {
     }
 }
 
-impl Backend for EverybodyIsOtto {
+impl Backend for EverybodyIs {
     fn watch(&self) -> mpsc::Receiver<BackendEvent> {
         let (events, watch) = mpsc::channel(64);
         for subject in &self.subjects {
@@ -50,8 +51,7 @@ impl Backend for EverybodyIsOtto {
     }
 
     async fn unit_of(&self, pid: u32) -> Result<Option<PeerUnit>, BackendError> {
-        let subject = SubjectName::agent(&otto());
-        Ok(Some(PeerUnit { subject, main_pid: pid, invocation: INVOCATION }))
+        Ok(Some((self.unit_of)(pid)))
     }
 
     async fn act(&self, permit: ActionPermit) -> Result<ActReport, BackendError> {
@@ -67,15 +67,29 @@ fn otto() -> PersonaId {
     PersonaId::new("otto").unwrap()
 }
 
+fn main_process_of_ottos_agent(pid: u32) -> PeerUnit {
+    PeerUnit { subject: SubjectName::agent(&otto()), main_pid: pid, invocation: INVOCATION }
+}
+
 /// Runs `test` against a warden in this very process, and then drains it.
 async fn with_warden(test: impl AsyncFnOnce(&Node, WardenServiceClient<Channel>)) {
+    with_warden_on(main_process_of_ottos_agent, None, test).await;
+}
+
+/// The same, on a PID 1 and with a user of `otto/agent` of one's own.
+async fn with_warden_on(
+    unit_of: fn(u32) -> PeerUnit,
+    uid: Option<u32>,
+    test: impl AsyncFnOnce(&Node, WardenServiceClient<Channel>),
+) {
     let node = Node::new();
-    let settings = config::load(&node.paths).unwrap();
+    let mut settings = config::load(&node.paths).unwrap();
+    Arc::make_mut(&mut settings.policy).subjects.get_mut(&SubjectName::agent(&otto())).unwrap().uid = uid;
     let roster = config::roster::load(&node.paths.roster(), &Proto).unwrap();
     let key = keys::load(&node.paths.warden_key()).unwrap();
     let journal = OpenJournal::open(&node.paths.journal(), &key).unwrap();
-    let backend =
-        EverybodyIsOtto { subjects: settings.policy.subjects.keys().cloned().collect(), watchers: Mutex::default() };
+    let subjects = settings.policy.subjects.keys().cloned().collect();
+    let backend = EverybodyIs { unit_of, subjects, watchers: Mutex::default() };
     let (stop, stopped) = oneshot::channel::<()>();
     let warden = warden::run(settings, roster, key, journal, backend, async {
         let _ = stopped.await;
@@ -137,6 +151,39 @@ async fn an_agent_gets_a_session_and_hears_of_every_subject() {
             heard.insert(episode.subject.clone());
         }
         assert!(heard.iter().eq(settings.policy.subjects.keys()));
+    })
+    .await;
+}
+
+/// Numbers for session requests are kept for few processes at once: a crowd of strangers could push an agent's out.
+async fn gets_nothing(mut stranger: WardenServiceClient<Channel>) {
+    let number = stranger.nonce(v1::NonceRequest {}).await.unwrap_err();
+    assert_eq!(number.code(), Code::PermissionDenied, "{number}");
+    let submitted = stranger.submit(tokio_stream::pending()).await.unwrap_err();
+    assert_eq!(submitted.code(), Code::PermissionDenied, "{submitted}");
+    let watched = stranger.watch_episodes(v1::WatchEpisodesRequest {}).await.map(drop).unwrap_err();
+    assert_eq!(watched.code(), Code::PermissionDenied, "{watched}");
+}
+
+#[tokio::test]
+async fn who_is_not_the_main_process_of_an_agent_is_given_not_even_a_number() {
+    let child_of_the_agent = |pid| PeerUnit { main_pid: pid + 1, ..main_process_of_ottos_agent(pid) };
+    let wrapper = |pid| PeerUnit { subject: SubjectName::wrapper(&otto()), ..main_process_of_ottos_agent(pid) };
+    for unit_of in [child_of_the_agent as fn(u32) -> PeerUnit, wrapper] {
+        with_warden_on(unit_of, None, async |node, stranger| {
+            node.ready().await;
+            gets_nothing(stranger).await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_process_of_another_user_is_no_agent_whatever_its_number() {
+    let other = rustix::process::getuid().as_raw() + 1;
+    with_warden_on(main_process_of_ottos_agent, Some(other), async |node, stranger| {
+        node.ready().await;
+        gets_nothing(stranger).await;
     })
     .await;
 }
