@@ -5,7 +5,11 @@ use crate::protocol::statement::{Codec, Envelope, Receipt, ReceiptKind, Vote};
 use crate::protocol::types::{EpisodeId, SubjectName};
 use crate::wire::{Proto, encode_envelope, v1};
 use data_encoding::BASE64;
+use prost::Message as _;
 use std::collections::BTreeMap;
+
+/// What a message spends on the tag and length of one entry, in bytes, at most.
+const FIELD: usize = 8;
 
 /// The newest receipts, by their place in the journal; bounded.
 #[derive(Debug, Default)]
@@ -32,6 +36,23 @@ impl Receipts {
             .filter(|(receipt, _)| wanted(receipt))
             .map(|(receipt, sealed)| self.entry(receipt, sealed))
             .collect()
+    }
+
+    /// As [`Receipts::ended`], but only the newest that take at most `room` bytes in a message.
+    pub fn newest_ended(&self, durable: u64, room: usize, wanted: impl Fn(&Receipt) -> bool) -> Vec<v1::HistoryEntry> {
+        let mut taken = 0;
+        let mut newest: Vec<_> = self
+            .ends(durable)
+            .rev()
+            .filter(|(receipt, _)| wanted(receipt))
+            .map(|(receipt, sealed)| self.entry(receipt, sealed))
+            .take_while(|entry| {
+                taken += entry.encoded_len() + FIELD;
+                taken <= room
+            })
+            .collect();
+        newest.reverse();
+        newest
     }
 
     /// The last action on a subject that ended.

@@ -272,6 +272,10 @@ fn every_state_has_a_sentence() {
 }
 
 fn receipt(seq: u64, kind: ReceiptKind, intent: Option<u64>) -> Envelope {
+    detailed_receipt(seq, kind, intent, "")
+}
+
+fn detailed_receipt(seq: u64, kind: ReceiptKind, intent: Option<u64>, detail: &str) -> Envelope {
     let receipt = Receipt {
         cluster: ClusterId::new("zeta").unwrap(),
         node: NodeId::new("node-1").unwrap(),
@@ -289,7 +293,7 @@ fn receipt(seq: u64, kind: ReceiptKind, intent: Option<u64>) -> Envelope {
         before: Incarnation::default(),
         after: None,
         outcome: (kind == ReceiptKind::Outcome).then_some(Outcome::Ok),
-        detail: String::new(),
+        detail: detail.to_owned(),
         certificate: None,
         intent,
         at: now(),
@@ -330,6 +334,22 @@ fn receipts_at_hand_are_bounded_and_the_newest_stay() {
     }
     let told = receipts.ended(u64::MAX, |_| true);
     assert_eq!((told.len(), told.last().unwrap().seq), (Receipts::CAPACITY, last));
+}
+
+#[test]
+fn however_much_was_done_an_explanation_fits_into_one_message() {
+    use prost::Message as _;
+    let mut receipts = Receipts::default();
+    let last = Receipts::CAPACITY as u64;
+    for seq in 1..=last {
+        receipts.insert(detailed_receipt(seq, ReceiptKind::Abort, None, &"x".repeat(Receipt::MAX_DETAIL)));
+    }
+    let room = crate::grpc::MAX_MESSAGE / 2;
+    let told = receipts.newest_ended(u64::MAX, room, |_| true);
+    assert!(told.len() > 1 && told.is_sorted_by_key(|entry| entry.seq));
+    assert_eq!(told.last().unwrap().seq, last);
+    let explanation = v1::Explanation { receipts: told, ..v1::Explanation::default() };
+    assert!(explanation.encoded_len() <= room, "{} bytes", explanation.encoded_len());
 }
 
 #[test]

@@ -22,6 +22,9 @@ const WATCH_PAUSE: Duration = Duration::from_millis(100);
 /// Views that wait for a slow watcher; it gets newer ones later.
 const WATCH_QUEUE: usize = 2;
 
+/// Room for receipts in the one message of an explanation, in bytes: older ones are for `history`, which streams them.
+const RECEIPTS_ROOM: usize = MAX_MESSAGE / 2;
+
 /// What a view needs beside the core's facts.
 #[derive(Clone, Debug)]
 pub struct Committee {
@@ -67,7 +70,7 @@ impl Committee {
         };
         let status = facts.view.subjects.iter().find(|status| status.subject == subject);
         let status = status.ok_or_else(|| Status::not_found(format!("nothing is known of {subject} yet")))?;
-        let receipts = facts.receipts.ended(facts.durable, |receipt| {
+        let receipts = facts.receipts.newest_ended(facts.durable, RECEIPTS_ROOM, |receipt| {
             receipt.subject == subject && episode.is_none_or(|wanted| receipt.episode == wanted)
         });
         let present = inspect::summary(status, self.background(facts));
