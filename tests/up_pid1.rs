@@ -340,6 +340,19 @@ async fn files_are_put_aside_below_the_folder_and_nowhere_else() {
     stage.pid1.drain().await.unwrap();
 }
 
+#[tokio::test]
+async fn a_pipe_in_the_place_of_a_file_holds_nobody_up() {
+    let stage = Stage::set().await;
+    let unit = stage.run("otto", "exec sleep 1000", Restart::OnWord);
+    let pipe = stage.file("cache");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let copying = stage.act(&unit, "BROKEN", ActionOrder::CopyAside { path: pipe });
+    let refused = tokio::time::timeout(PATIENCE, copying).await.expect("nobody writes into the pipe");
+    assert!(matches!(refused, Err(ActError::Aside { .. })), "{refused:?}");
+    stage.pid1.drain().await.unwrap();
+}
+
 fn serve(stage: &Stage, socket: &Path) -> tokio::task::JoinHandle<()> {
     let served = server::Served { pid1: stage.pid1.clone(), dir: stage.dir.path().to_owned(), page: None };
     tokio::spawn(server::serve(server::bind(socket).unwrap(), served))

@@ -10,7 +10,9 @@ use crate::config::settings::CommandSettings;
 use crate::protocol::evidence::FaultClass;
 use rustix::process::WaitStatus;
 use std::collections::VecDeque;
+use std::fs::OpenOptions;
 use std::io::PipeReader;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -87,24 +89,27 @@ pub async fn act(pid1: &Pid1, dir: &Path, order: &ActOrder) -> Result<String, Ac
         ActionOrder::Stop => pid1.stop(&claim, hangs).await?,
         ActionOrder::Run { argv, limit_ms } => return run(pid1, argv, Duration::from_millis(*limit_ms)).await,
         ActionOrder::MoveAside { path } => return move_aside(pid1, &claim, dir, Path::new(path), hangs).await,
-        ActionOrder::CopyAside { path } => return aside(dir, Path::new(path), std::fs::copy),
+        ActionOrder::CopyAside { path } => return aside(dir, Path::new(path), copy).await,
         ActionOrder::Page => {}
     }
     Ok(String::new())
 }
 
 async fn move_aside(pid1: &Pid1, claim: &Claim, dir: &Path, path: &Path, hangs: bool) -> Result<String, ActError> {
-    let moved = aside(dir, path, std::fs::rename)?;
+    let moved = aside(dir, path, |from, to| std::fs::rename(from, to)).await?;
     pid1.restart(claim, hangs).await?;
     Ok(moved)
 }
 
+/// Puts a file aside. However large it is, units are reaped and started meanwhile.
+async fn aside(dir: &Path, path: &Path, put: fn(&Path, &Path) -> std::io::Result<()>) -> Result<String, ActError> {
+    let (dir, file) = (dir.to_owned(), path.to_owned());
+    let done = tokio::task::spawn_blocking(move || put_aside(&dir, &file, put)).await;
+    done.unwrap_or_else(|broken| Err(ActError::Aside { path: path.to_owned(), source: broken.into() }))
+}
+
 /// Puts a file aside under a name of its own, if it really lies below the folder.
-fn aside<T>(
-    dir: &Path,
-    path: &Path,
-    put: impl FnOnce(PathBuf, PathBuf) -> std::io::Result<T>,
-) -> Result<String, ActError> {
+fn put_aside(dir: &Path, path: &Path, put: fn(&Path, &Path) -> std::io::Result<()>) -> Result<String, ActError> {
     let failed = |source| ActError::Aside { path: path.to_owned(), source };
     let (dir, real) = (dir.canonicalize().map_err(failed)?, path.canonicalize().map_err(failed)?);
     if !real.starts_with(&dir) || real == dir {
@@ -114,8 +119,22 @@ fn aside<T>(
     name.push(format!(".aside-{}", clock::unix_ms()));
     let target = real.with_file_name(name);
     let text = format!("{} -> {}", real.display(), target.display());
-    put(real, target).map_err(failed)?;
+    put(&real, &target).map_err(failed)?;
     Ok(text)
+}
+
+/// Copies a regular file to a name that nothing has yet.
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    // Not blocking: a pipe may stand in the file's place, and would be waited for without end.
+    let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let mut source = OpenOptions::new().read(true).custom_flags(nonblock).open(from)?;
+    let meta = source.metadata()?;
+    if !meta.is_file() {
+        return Err(std::io::Error::other("it is not a regular file"));
+    }
+    let mut target = OpenOptions::new().write(true).create_new(true).mode(meta.mode() & 0o777).open(to)?;
+    std::io::copy(&mut source, &mut target)?;
+    target.sync_all()
 }
 
 /// Runs a command to its end or limit, and buries all it started.
