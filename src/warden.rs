@@ -39,7 +39,7 @@ use crate::wire::Proto;
 use agents_socket::AgentsSocket;
 use engine::{Engine, EngineError, Parts, notify};
 use inspect_socket::{Committee, InspectSocket};
-use journal_thread::JournalThread;
+use journal_thread::{Failed, JournalThread};
 use mailbox::Mailbox;
 use operator_socket::{Obeyed, OperatorSocket};
 use std::future::Future;
@@ -207,16 +207,16 @@ pub async fn run<B: Backend>(
     health.not_ready("stopping");
     notify(&[sd_notify::NotifyState::Stopping]);
     let _ = stop.send(true);
-    for server in servers {
-        server.stop().await;
-    }
+    // At once: a stranger who does not let go costs its second once, not on every socket.
+    let [agents, operator, inspect] = servers;
+    tokio::join!(agents.stop(), operator.stop(), inspect.stop());
     let _ = scrape.task.await;
     info!("the warden has stopped");
     Ok(ended?)
 }
 
 /// Rule S10: no retry, no further step.
-fn fail_closed(error: JournalError) {
+fn fail_closed(error: Failed<JournalError>) {
     error!(%error, "the journal failed; the warden ends");
     std::process::exit(1);
 }

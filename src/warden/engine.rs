@@ -90,6 +90,10 @@ impl<B: Backend> Engine<B> {
     pub(super) async fn run(mut self, mut inbox: Inbox, shutdown: impl Future<Output = ()>) -> Result<(), EngineError> {
         let mut units = self.parts.backend.watch();
         let mut watchdog = Watchdog::begin();
+        if self.parts.journal.is_none() {
+            // It does what it can do, which is to hold everything and to say so: a service manager must not end it.
+            notify(&[sd_notify::NotifyState::Ready]);
+        }
         tokio::pin!(shutdown);
         let ended = loop {
             watchdog.pet();

@@ -8,6 +8,7 @@ use crate::protocol::statement::{Codec as _, JournalHead};
 use crate::protocol::types::Digest;
 use crate::protocol::warden::WardenInput;
 use crate::wire::Proto;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use tokio::sync::mpsc::UnboundedSender;
@@ -60,6 +61,17 @@ impl Durable for Journal {
     }
 }
 
+/// Why nothing more is written.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed<E: std::error::Error + 'static> {
+    /// The journal refused.
+    #[error(transparent)]
+    Journal(E),
+    /// A defect of ours: whatever the thread held is lost.
+    #[error("the journal's thread panicked")]
+    Panicked,
+}
+
 /// The thread, as the engine sees it.
 #[derive(Debug)]
 pub struct JournalThread {
@@ -75,12 +87,14 @@ impl JournalThread {
     pub fn start<J: Durable>(
         journal: J,
         synced: UnboundedSender<WardenInput>,
-        failed: impl FnOnce(J::Error) + Send + 'static,
+        failed: impl FnOnce(Failed<J::Error>) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (records, queue) = channel();
         let thread = std::thread::Builder::new().name("journal".into()).spawn(move || {
-            if let Err(error) = write(journal, &queue, &synced) {
-                failed(error);
+            match catch_unwind(AssertUnwindSafe(|| write(journal, &queue, &synced))) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => failed(Failed::Journal(error)),
+                Err(_) => failed(Failed::Panicked),
             }
         })?;
         Ok(Self { records, thread })
@@ -130,12 +144,14 @@ mod tests {
     struct Fake {
         log: Arc<Mutex<Vec<String>>>,
         fail_sync: bool,
+        panics: bool,
         last: u64,
     }
 
     impl Durable for Fake {
         type Error = std::io::Error;
         fn append(&mut self, append: &Append) -> Result<(), std::io::Error> {
+            assert!(!self.panics, "on purpose");
             self.last = append.seq;
             self.log.lock().unwrap().push(format!("append {}", append.seq));
             Ok(())
@@ -174,6 +190,18 @@ mod tests {
             last = head.seq;
         }
         assert_eq!(last, 200);
+    }
+
+    #[test]
+    fn a_panic_of_the_journals_thread_ends_the_process_like_any_failure() {
+        let (synced, mut heard) = unbounded_channel();
+        let (failed, failure) = channel();
+        let fake = Fake { panics: true, ..Fake::default() };
+        let thread = JournalThread::start(fake, synced, move |error| failed.send(error.to_string()).unwrap()).unwrap();
+        thread.append(record(1));
+        assert_eq!(failure.recv().unwrap(), "the journal's thread panicked");
+        thread.finish();
+        assert!(heard.try_recv().is_err());
     }
 
     #[test]

@@ -105,6 +105,33 @@ async fn a_damaged_journal_holds_everything_and_is_not_written_to() {
 }
 
 #[tokio::test]
+async fn a_warden_that_holds_everything_is_no_failed_start() {
+    let node = Node::new();
+    for _ in 0..2 {
+        let mut warden = node.start();
+        node.ready().await;
+        assert!(warden.drained().await.success());
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).open(node.paths.journal()).unwrap();
+    file.seek(SeekFrom::Start(64)).unwrap();
+    file.write_all(&[0xff; 4]).unwrap();
+
+    let place = node.paths.run().join("notify");
+    let told = tokio::net::UnixDatagram::bind(&place).unwrap();
+    let _warden = node.start_telling(&place);
+    let ready = async {
+        let mut message = [0; 256];
+        loop {
+            let length = told.recv(&mut message).await.unwrap();
+            if message[..length].starts_with(b"READY=1") {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, ready).await.expect("systemd would have ended it");
+}
+
+#[tokio::test]
 async fn a_process_that_is_no_unit_of_the_node_cannot_submit_or_answer() {
     let node = Node::new();
     let _warden = node.start();

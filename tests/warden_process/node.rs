@@ -46,6 +46,11 @@ impl Node {
         Process(self.command().stderr(Stdio::null()).spawn().unwrap())
     }
 
+    /// Starts one that tells the service manager at `notify` how it is.
+    pub fn start_telling(&self, notify: &Path) -> Process {
+        Process(self.command().env("NOTIFY_SOCKET", notify).stderr(Stdio::null()).spawn().unwrap())
+    }
+
     /// Starts one that cannot start: its exit code and what it says.
     pub fn refused(&self) -> (Option<i32>, String) {
         let output = self.command().output().unwrap();
