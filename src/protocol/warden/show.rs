@@ -108,7 +108,11 @@ impl<C: StatementCodec> Warden<C> {
             subject: subject.name.clone(),
             state: self.state_name(subject),
             held_by: self.held_by(subject),
-            reason: subject.reason,
+            reason: match self.held_by(subject) {
+                Some(HeldBy::Operator) => "hold",
+                Some(HeldBy::Journal) => "journal",
+                Some(HeldBy::Ladder | HeldBy::Budget) | None => subject.reason,
+            },
             episode: subject.episode.id,
             round: subject.episode.round,
             rung: subject.episode.rung,
