@@ -143,6 +143,7 @@ pub async fn run<B: Backend>(agent: Agent<B>, shutdown: impl Future<Output = ()>
         mouth: mouth.clone(),
         metrics: metrics.clone(),
         fetches: Semaphore::new(peers::FETCHES),
+        admissions: std::sync::Mutex::default(),
     });
     for peer in personas.iter().filter(|peer| gossip.dials(peer)) {
         tasks.spawn(Arc::clone(&gossip).keep_dialled(peer.clone()));

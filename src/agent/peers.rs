@@ -22,9 +22,10 @@ use crate::wire::v1;
 use crate::wire::v1::peer_message::Message as Kind;
 use crate::wire::v1::peer_service_client::PeerServiceClient;
 use crate::wire::v1::peer_service_server::{PeerService, PeerServiceServer};
+use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -122,6 +123,8 @@ pub(super) struct Gossip {
     pub(super) mouth: Mouth,
     pub(super) metrics: AgentMetrics,
     pub(super) fetches: Semaphore,
+    /// What each peer may still send: a new line brings no new allowance.
+    pub(super) admissions: Mutex<BTreeMap<PersonaId, Admission>>,
 }
 
 impl Gossip {
@@ -186,14 +189,13 @@ impl Gossip {
         let number = line.number;
         let up = Message::PeerUp { persona: peer.clone(), line };
         self.mouth.sense(up).await.map_err(|_| NoLine::Stopping)?;
-        let mut admission = Admission::for_statements();
         let result = loop {
             let message = tokio::select! {
                 _ = &mut let_go => break Ok(()),
                 message = incoming.message() => message,
             };
             match message {
-                Ok(Some(message)) if admission.admit(clock::now()) => self.take_in(&peer, message),
+                Ok(Some(message)) if self.admits(&peer) => self.take_in(&peer, message),
                 Ok(Some(_)) => {
                     self.reject("rate_limited", &peer);
                     tokio::time::sleep(PAUSE).await;
@@ -212,6 +214,12 @@ impl Gossip {
         if let Err(reason) = taken {
             self.reject(reason, from);
         }
+    }
+
+    /// Whether the peer, a member of the roster, may send one more.
+    fn admits(&self, peer: &PersonaId) -> bool {
+        let mut admissions = self.admissions.lock().unwrap_or_else(PoisonError::into_inner);
+        admissions.entry(peer.clone()).or_insert_with(Admission::for_statements).admit(clock::now())
     }
 
     fn reject(&self, reason: &'static str, from: &PersonaId) {

@@ -218,9 +218,13 @@ pub enum WindowError {
 
 impl WindowError {
     /// The label of `zeta_bft_statements_rejected_total`.
-    pub const fn as_str(&self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match self {
             Self::Open(error) => error.as_str(),
+            Self::Inconsistent("cluster") => "wrong_cluster",
+            Self::Inconsistent("node") => "wrong_node",
+            Self::Inconsistent("boot") => "wrong_boot",
+            Self::Inconsistent("persona") => "wrong_author",
             Self::Inconsistent(_) => "wrong_header",
         }
     }

@@ -4,7 +4,8 @@
 //!   of an agent for sessions, episodes and statements, of any unit for challenges. Nothing it says about itself counts.
 //! * Of each unit there is one stream of statements and one of episodes: the newest ends the older. So the number of
 //!   streams, and with their rates the work that a flood can cause, is bounded by the configuration.
-//! * What exceeds a stream's rate is dropped before anything is verified, and the stream is not read for a while.
+//! * What exceeds a unit's rate is dropped before anything is verified, and the stream is not read for a while. A new stream
+//!   brings no new allowance, and costs a part of it.
 
 use super::mailbox::{Mailbox, Stopping};
 use crate::backend::{Backend, BackendError};
@@ -22,7 +23,7 @@ use crate::wire::v1::submit_request::Submission;
 use crate::wire::v1::warden_service_server::{SERVICE_NAME, WardenService, WardenServiceServer};
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::ReceiverStream;
@@ -41,7 +42,14 @@ pub struct AgentsSocket<B> {
     policy: Arc<Policy>,
     mailbox: Mailbox,
     metrics: WardenMetrics,
-    submitters: Mutex<BTreeMap<SubjectName, oneshot::Sender<()>>>,
+    submitters: Mutex<BTreeMap<SubjectName, Submitter>>,
+}
+
+/// A unit's stream of statements, and what the unit may still send.
+struct Submitter {
+    admission: Admission,
+    /// Ends the stream when a newer one takes its place.
+    _turn: oneshot::Sender<()>,
 }
 
 impl<B: Backend> AgentsSocket<B> {
@@ -88,10 +96,21 @@ impl<B: Backend> AgentsSocket<B> {
     }
 
     /// Ends an older stream of the same unit. What is returned is done when a newer one ends this.
-    fn take_turn(&self, unit: SubjectName) -> oneshot::Receiver<()> {
+    fn take_turn(&self, unit: &SubjectName) -> oneshot::Receiver<()> {
         let (turn, superseded) = oneshot::channel();
-        self.submitters.lock().unwrap_or_else(PoisonError::into_inner).insert(unit, turn);
+        let mut submitters = self.submitters();
+        let admission = submitters.get(unit).map_or_else(Admission::for_statements, |older| older.admission.clone());
+        submitters.insert(unit.clone(), Submitter { admission, _turn: turn });
         superseded
+    }
+
+    /// Whether the unit may send one more.
+    fn admits(&self, unit: &SubjectName) -> bool {
+        self.submitters().get_mut(unit).is_some_and(|submitter| submitter.admission.admit(clock::now()))
+    }
+
+    fn submitters(&self) -> MutexGuard<'_, BTreeMap<SubjectName, Submitter>> {
+        self.submitters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn reject(&self, reason: &'static str) {
@@ -192,9 +211,12 @@ impl<B: Backend> WardenService for AgentsSocket<B> {
         request: Request<Streaming<v1::SubmitRequest>>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
         let unit = self.agent(peer(&request)?).await?.subject;
-        let mut superseded = self.take_turn(unit.clone());
-        let mut admission = Admission::for_statements();
+        let mut superseded = self.take_turn(&unit);
         let mut stream = request.into_inner();
+        // The stream itself counts for one.
+        if !self.admits(&unit) {
+            tokio::time::sleep(PAUSE).await;
+        }
         loop {
             let message = tokio::select! {
                 _ = &mut superseded => return Err(Status::aborted("a newer stream of the same unit took over")),
@@ -202,7 +224,7 @@ impl<B: Backend> WardenService for AgentsSocket<B> {
                 message = stream.message() => message?,
             };
             let Some(message) = message else { return Ok(Response::new(v1::SubmitResponse {})) };
-            if admission.admit(clock::now()) {
+            if self.admits(&unit) {
                 self.take_in(message.submission).await?;
             } else {
                 self.reject("rate_limited");

@@ -39,6 +39,11 @@ impl Audience {
         self.tell(receipt);
     }
 
+    /// Two agents may hold different wordings of this statement.
+    pub fn show(&mut self, statement: &Envelope) {
+        self.tell(statement);
+    }
+
     fn tell(&mut self, statement: &Envelope) {
         self.watchers.retain(|of, watcher| {
             let kept_up = watcher.try_send(statement.clone()).is_ok();

@@ -174,6 +174,7 @@ impl<B: Backend> Engine<B> {
                 self.audience.publish_receipt(&receipt);
                 self.parts.receipts.insert(receipt);
             }
+            WardenEffect::Show(statement) => self.audience.show(&statement),
             WardenEffect::Reply { to, answer } => {
                 if let Some(caller) = self.waiting.remove(&to) {
                     // A caller that hung up needs no answer.

@@ -802,7 +802,7 @@ impl World {
                     self.send_to_agent(End::Warden, index, || GuardianInput::FromWarden(episode.clone()));
                 }
             }
-            WardenEffect::PublishReceipt(envelope) => {
+            WardenEffect::PublishReceipt(envelope) | WardenEffect::Show(envelope) => {
                 for index in 0..self.plan.personas {
                     self.send_to_agent(End::Warden, index, || GuardianInput::FromWarden(envelope.clone()));
                 }

@@ -68,6 +68,7 @@ impl<C: StatementCodec> Guardian<C> {
                     out.push(GuardianEffect::KeepReceipt(envelope.clone()));
                 }
             }),
+            Domain::Heartbeat | Domain::Vote => self.shown(envelope, out),
             _ => Err("wrong_domain"),
         };
         if let Err(reason) = taken {

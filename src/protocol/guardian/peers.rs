@@ -5,7 +5,7 @@
 //! * A heartbeat or vote counts when it came over the author's own connection, under its session's key. Only an author's
 //!   latest word is taken in; everything goes into the [`StatementWindow`], where two statements of one number meet.
 //! * Heartbeats name what their author has of others. One that names another statement than ours makes us fetch that one
-//!   statement, and nothing else.
+//!   statement, and nothing else. The warden compares likewise, and shows what it has.
 //! * A proof, found or received, is checked whole, spread once, given to the warden, and costs its subject our ear until the
 //!   warden has minted it a newer session (after the operator readmitted it).
 //! * What is kept of a peer is bounded: one window, one heartbeat, one proof.
@@ -179,6 +179,17 @@ impl<C: StatementCodec> Guardian<C> {
             Ok(None) => {}
             Err(reason) => reject(reason, None, out),
         }
+    }
+
+    /// The warden holds this statement, and somebody another under the same number: is it we?
+    pub(super) fn shown(&mut self, statement: &Envelope, out: &mut Vec<GuardianEffect>) -> Result<(), &'static str> {
+        let mut windows = self.peers.values().filter_map(|peer| peer.window.as_ref());
+        let Some(window) = windows.find(|window| window.session().session_key == statement.key) else { return Ok(()) };
+        let statement = window.open(statement, &self.config.codec).map_err(|error| error.as_str())?;
+        if let Some(proof) = window.conflict(&statement) {
+            self.take_proof(&proof, None, out);
+        }
+        Ok(())
     }
 
     /// Checks a proof, and if it holds: quarantine, spread, tell the warden. Once per persona until it is readmitted.

@@ -751,6 +751,17 @@ fn a_lie_told_to_another_peer_is_fetched_and_proven_within_a_heartbeat() {
 }
 
 #[test]
+fn a_statement_that_the_warden_shows_is_compared_and_proves_what_it_contradicts() {
+    let mut alone = Alone::well();
+    let seq = alone.speaking["otto"] - 1;
+    alone.step(GuardianInput::FromWarden(heartbeat_of("otto", seq, 0, Vec::new())));
+    alone.step(GuardianInput::FromWarden(heartbeat_of("otto", seq + 50, 0, Vec::new())));
+    assert_eq!((alone.proofs(), alone.rejected()), (0, vec![]));
+    alone.step(GuardianInput::FromWarden(heartbeat_of("otto", seq, 1, Vec::new())));
+    assert_eq!(alone.proofs(), 1);
+}
+
+#[test]
 fn every_statement_of_a_peer_is_named_in_the_next_heartbeat_even_when_another_followed() {
     let mut alone = Alone::well();
     let next = alone.speaking.remove("otto").unwrap();

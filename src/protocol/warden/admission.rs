@@ -5,7 +5,8 @@
 //!   and after; with a request signed by the persona's key over a nonce handed to this very process. The newest ends the
 //!   older;
 //! * a statement counts only under its author's newest session; one that conflicts with an earlier one costs its author
-//!   the vote, until the operator readmits it;
+//!   the vote, until the operator readmits it. Where the warden holds one wording and a guardian the other, the guardian's
+//!   heads tell, and the warden shows its own;
 //! * who counts by another roster or policy is shown, and not counted;
 //! * a receipt of ours that the journal does not know proves that the journal was rolled back: everything is held (S9).
 
@@ -18,7 +19,8 @@ use crate::protocol::roster::Roster;
 use crate::protocol::session::{VerifiedSession, verify_request, verify_session};
 use crate::protocol::signing::VerifyingKey;
 use crate::protocol::statement::{
-    Choice, Envelope, EquivocationProof, Heartbeat, Receipt, Session, SessionRequest, StatementCodec, Verified, Vote,
+    Choice, Envelope, EquivocationProof, Head, Heartbeat, Receipt, Session, SessionRequest, StatementCodec, Verified,
+    Vote,
 };
 use crate::protocol::types::{
     Digest, PersonaId, PublicKey, SessionIncarnation, SetEpoch, SubjectName, Timestamp, VendorId,
@@ -231,11 +233,26 @@ impl<C: StatementCodec> Warden<C> {
         }
         let counts = matches && !guardian.quarantined;
         match statement {
-            GuardianStatement::Heartbeat(heartbeat) => self.heard(&persona, &heartbeat, counts),
+            GuardianStatement::Heartbeat(heartbeat) => {
+                self.compare(&persona, &heartbeat.heads);
+                self.heard(&persona, &heartbeat, counts);
+            }
             GuardianStatement::Vote(_) if guardian.quarantined => self.reject("quarantined", Some(persona)),
             GuardianStatement::Vote(_) if !matches => self.reject("policy_mismatch", Some(persona)),
             GuardianStatement::Vote(vote) => self.voted(persona, vote),
         }
+    }
+
+    /// Heads name what their author holds of others. One that names another statement than the warden's own copy: the warden
+    /// fetches nothing, it shows its copy, and whoever holds the other has the proof. One per heartbeat, so that made-up heads
+    /// cost little.
+    fn compare(&mut self, from: &PersonaId, heads: &[Head]) {
+        let contradicted = heads.iter().filter(|head| head.persona != *from).find_map(|head| {
+            let guardian = self.guardians.get(&head.persona).filter(|guardian| !guardian.quarantined)?;
+            let window = guardian.window.as_ref().filter(|window| window.contradicts(head))?;
+            window.get(head.seq).cloned()
+        });
+        self.out.extend(contradicted.map(WardenEffect::Show));
     }
 
     fn heard(&mut self, persona: &PersonaId, heartbeat: &Heartbeat, counts: bool) {

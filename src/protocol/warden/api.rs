@@ -204,6 +204,8 @@ pub enum WardenEffect {
     },
     /// Tell every agent: this receipt is on the disk.
     PublishReceipt(Envelope),
+    /// Tell every agent: of this statement one of them holds another wording. Whoever does can prove it.
+    Show(Envelope),
     /// Answer a caller.
     Reply {
         /// Which.

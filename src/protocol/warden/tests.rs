@@ -48,6 +48,7 @@ struct Bench {
     pages: Vec<&'static str>,
     answers: Vec<Answer>,
     events: Vec<WardenEvent>,
+    shown: Vec<Envelope>,
     challenges: Vec<(u32, Nonce)>,
     run_delay: Option<Duration>,
     /// Syncs and rereads wait while set.
@@ -145,6 +146,7 @@ impl Bench {
             pages: Vec::new(),
             answers: Vec::new(),
             events: Vec::new(),
+            shown: Vec::new(),
             challenges: Vec::new(),
             run_delay: Some(Duration::ZERO),
             stalled: false,
@@ -202,6 +204,7 @@ impl Bench {
                 }
                 WardenEffect::Page(page) => self.pages.push(page.cause),
                 WardenEffect::Event(event) => self.events.push(event),
+                WardenEffect::Show(statement) => self.shown.push(statement),
                 WardenEffect::PublishReceipt(_) => {}
             }
         }
@@ -337,6 +340,15 @@ impl Bench {
 
     /// A heartbeat that says the given of some, and UP of all others.
     fn heartbeat(&mut self, name: &str, says: &[(&str, FaultClass)]) {
+        self.heartbeat_with(name, says, Vec::new());
+    }
+
+    fn heartbeat_with(
+        &mut self,
+        name: &str,
+        says: &[(&str, FaultClass)],
+        heads: Vec<crate::protocol::statement::Head>,
+    ) {
         let header = self.header(name);
         let names: Vec<_> = self.policy.subjects.keys().cloned().collect();
         let attestations = names
@@ -346,8 +358,7 @@ impl Bench {
                 self.word(about.as_str(), fault)
             })
             .collect();
-        let heartbeat =
-            Heartbeat { header, attestations, health: 0, heads: Vec::new(), receipt: JournalHead::default() };
+        let heartbeat = Heartbeat { header, attestations, health: 0, heads, receipt: JournalHead::default() };
         let envelope = Envelope::seal(&heartbeat, &self.guards[&persona(name)].session_key, &Proto);
         self.step(WardenInput::Submitted(envelope));
     }
@@ -922,6 +933,26 @@ fn observe_mode_says_what_it_would_have_done_once_and_touches_nothing() {
     assert_eq!(bench.receipts(ReceiptKind::WouldAct).len(), 1);
     assert_eq!(bench.warden.subjects[&subject("otto")].ledger.tokens, 5);
     assert_ne!(bench.state("otto"), StateName::Held);
+}
+
+#[test]
+fn a_head_that_contradicts_the_wardens_own_copy_makes_it_show_that_copy_and_no_other() {
+    let mut bench = Bench::new();
+    let vote = bench.make_vote("lior", "otto", FaultClass::Crash);
+    bench.submit_vote("lior", &vote);
+    let held = Envelope::seal(&vote, &bench.guards[&persona("lior")].session_key, &Proto);
+    let head = |digest| crate::protocol::statement::Head {
+        persona: persona("lior"),
+        session_key: held.key,
+        seq: vote.header.seq,
+        digest,
+    };
+    bench.heartbeat_with("vera", &[], vec![head(held.digest())]);
+    assert!(bench.shown.is_empty(), "they agree");
+    bench.heartbeat_with("vera", &[], vec![head(Digest([7; 32])), head(Digest([8; 32]))]);
+    assert_eq!(bench.shown, std::slice::from_ref(&held));
+    bench.heartbeat_with("lior", &[], vec![head(Digest([7; 32]))]);
+    assert_eq!(bench.shown.len(), 1, "nobody makes it doubt himself");
 }
 
 #[test]
