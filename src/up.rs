@@ -13,15 +13,17 @@ pub mod pid1;
 pub mod server;
 mod tree;
 
+use crate::config::settings::PersonaSettings;
 use crate::config::{self, ConfigError, Settings, default_up_toml};
 use crate::grpc::client;
 use crate::protocol::evidence::LastExit;
-use crate::protocol::types::SubjectName;
+use crate::protocol::types::{PersonaId, SubjectName};
 use crate::wire::v1::QuorumRequest;
 use crate::wire::v1::QuorumView;
 use crate::wire::v1::inspect_service_client::InspectServiceClient;
 use folder::Folder;
 use pid1::{Change, Pid1, Pid1Error, Restart, UnitName, UnitSpec};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -129,7 +131,7 @@ async fn committee(
         error = early_end(&mut changes) => return Err(error),
         () = stop.come() => return Ok(()),
     };
-    remarks(&folder.settings).iter().for_each(|remark| say(remark));
+    remarks(&folder.settings, folder.vendor_clis).iter().for_each(|remark| say(remark));
     say(&ready_line(folder, dir, view.as_ref()));
     stop.come().await;
     say("stopping");
@@ -196,24 +198,29 @@ async fn early_end(changes: &mut Receiver<Change>) -> UpError {
 }
 
 /// What the operator should know of this run.
-fn remarks(settings: &Settings) -> Vec<String> {
-    let usual = |vendor_clis| {
+fn remarks(settings: &Settings, asked_for_clis: bool) -> Vec<String> {
+    let ticking = |vendor_clis| -> Vec<&str> {
         let usual = config::parse(&default_up_toml(vendor_clis), "default", &settings.paths);
-        usual.is_ok_and(|usual| {
-            settings
-                .personas
-                .iter()
-                .all(|(name, persona)| usual.personas.get(name).is_some_and(|usual| usual.command == persona.command))
-        })
+        let usual = usual.map_or_else(|_| BTreeMap::new(), |usual| usual.personas);
+        let same = |(name, persona): &(&PersonaId, &PersonaSettings)| {
+            usual.get(name).is_some_and(|usual| usual.command == persona.command)
+        };
+        settings.personas.iter().filter(same).map(|(name, _)| name.as_str()).collect()
     };
-    let ticks = if usual(false) {
-        "ticks: a small local command; nobody's credentials are used; --vendor-clis runs the real ones"
-    } else if usual(true) {
-        "ticks: the vendors' own CLIs, with your credentials"
+    let (local, real) = (ticking(false), ticking(true));
+    let ticks = if local.len() + real.len() < settings.personas.len() {
+        "ticks: the commands of your configuration".to_owned()
+    } else if local.is_empty() {
+        "ticks: the vendors' own CLIs, with your credentials".to_owned()
+    } else if !real.is_empty() {
+        let (real, local) = (real.join(", "), local.join(", "));
+        format!("ticks: the vendor's own CLI for {real}, with your credentials; a small local command for {local}")
+    } else if asked_for_clis {
+        "ticks: a small local command; of claude, gemini and codex none is installed".to_owned()
     } else {
-        "ticks: the commands of your configuration"
+        "ticks: a small local command; nobody's credentials are used; --vendor-clis runs the real ones".to_owned()
     };
-    let mut remarks = vec![ticks.to_owned()];
+    let mut remarks = vec![ticks];
     if !settings.isolation {
         remarks.push("isolation between personas is off: one user runs them all".into());
     }

@@ -22,7 +22,7 @@ pub mod timing;
 
 pub use settings::Settings;
 pub use source::Complaint;
-pub use templates::{default_node_toml, default_up_toml};
+pub use templates::{default_node_toml, default_up_toml, up_toml};
 
 use inputs::Inputs;
 use paths::Paths;

@@ -24,7 +24,7 @@ use std::time::Duration;
 pub struct Options {
     /// Budgets and cool-downs lifted.
     pub drill: bool,
-    /// Tick the vendors' own CLIs.
+    /// Tick the vendors' own CLIs, where they are installed.
     pub vendor_clis: bool,
     /// A configuration: on the first run instead of the default, later above what is there.
     pub config: Option<PathBuf>,
@@ -39,6 +39,8 @@ pub struct Folder {
     pub settings: Settings,
     /// Whether this run set it up.
     pub first_run: bool,
+    /// Whether this run asked for the vendors' own CLIs.
+    pub vendor_clis: bool,
     _lock: File,
 }
 
@@ -70,10 +72,10 @@ pub async fn take(paths: &Paths, options: &Options) -> Result<Folder, UpError> {
             // For complaints that name the file as the operator does.
             config::load_file(paths, file)?;
         }
-        let node_toml = given.unwrap_or_else(|| config::default_up_toml(options.vendor_clis));
+        let node_toml = given.unwrap_or_else(|| config::up_toml(|cli| options.vendor_clis && is_installed(cli)));
         setup::initialise(paths, &node_toml)?;
     } else {
-        let commands = options.vendor_clis.then(|| commands_of(&config::default_up_toml(true)));
+        let commands = options.vendor_clis.then(|| commands_of(&config::up_toml(is_installed)));
         adjust(&conf_d.join(RUN_OVERRIDE), given.or(commands).as_deref())?;
     }
     let settings = config::load(paths)?;
@@ -82,7 +84,7 @@ pub async fn take(paths: &Paths, options: &Options) -> Result<Folder, UpError> {
     std::fs::set_permissions(paths.run(), Permissions::from_mode(0o700)).map_err(UpError::io(paths.run()))?;
     fits_sockets(paths, &settings)?;
     clear_leftovers(paths).await?;
-    Ok(Folder { paths: paths.clone(), settings, first_run, _lock: lock })
+    Ok(Folder { paths: paths.clone(), settings, first_run, vendor_clis: options.vendor_clis, _lock: lock })
 }
 
 impl Folder {
@@ -133,6 +135,14 @@ fn commands_of(node_toml: &str) -> String {
         kept.insert("personas".into(), personas.into());
     }
     format!("# Written by `zeta-bft up --vendor-clis`, for one run.\n{kept}")
+}
+
+/// Whether a program is found on the `PATH`, as a tick would find it.
+fn is_installed(program: &str) -> bool {
+    let executable = |path: PathBuf| {
+        std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
+    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| executable(dir.join(program))))
 }
 
 fn fits_sockets(paths: &Paths, settings: &Settings) -> Result<(), UpError> {
@@ -203,7 +213,9 @@ mod tests {
         let options = Options { drill: true, vendor_clis: true, config: None };
         let loud = take(&paths, &options).await.unwrap();
         assert!(loud.settings.policy.drill);
-        assert!(ticks(&loud).iter().any(|command| command[0] == "claude"), "{:?}", ticks(&loud));
+        let real = ticks(&loud).iter().filter(|command| command[0] != "/bin/sh").count();
+        let installed = ["claude", "gemini", "codex"].iter().filter(|cli| is_installed(cli)).count();
+        assert_eq!(real, installed, "the vendors' own where they are installed: {:?}", ticks(&loud));
         drop(loud);
 
         let quiet = take(&paths, &Options::default()).await.unwrap();
