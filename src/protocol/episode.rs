@@ -244,6 +244,8 @@ impl State {
 pub struct Word {
     /// The word.
     pub attestation: Attestation,
+    /// Number of the statement it was said in.
+    pub seq: u64,
     /// The voter's vendor.
     pub vendor: VendorId,
     /// When the warden heard it.
@@ -277,7 +279,7 @@ pub struct Subject {
     pub shown: Option<EpisodeStatement>,
     /// The bytes of what was last published.
     pub published: Option<Envelope>,
-    /// The rung that the operator approved in this episode.
+    /// The operator approved the rung, for the fault and the run at hand.
     pub approved: bool,
     /// An action was taken in this episode: it ends with Healthy or Held, not before.
     pub acted: bool,

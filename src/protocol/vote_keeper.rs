@@ -236,10 +236,11 @@ impl VoteKeeper {
     }
 
     /// When the first of the votes that count now stops counting.
-    pub fn expires_at(&self, ttl: Duration) -> Option<Timestamp> {
+    pub fn expires_at(&self, now: Timestamp, ttl: Duration) -> Option<Timestamp> {
         let votes = self.latest.values().filter_map(|kept| kept.vote.as_ref());
         // One nanosecond past the last moment at which it still counts.
-        votes.map(|vote| vote.attestation.observed_at + ttl + Duration::from_nanos(1)).min()
+        let ends = votes.map(|vote| vote.attestation.observed_at + ttl + Duration::from_nanos(1));
+        ends.filter(|end| *end > now).min()
     }
 }
 

@@ -33,7 +33,7 @@ pub use permit::{ActionPermit, Attempt};
 use super::episode::{Certified, Challenged, Phase, State, Subject};
 use super::evidence::{Attestation, FaultClass, UnitReading, UnitState, classify_unit};
 use super::ladder::Ledger;
-use super::policy::{Action, BudgetPolicy, Consent, Mode, Policy};
+use super::policy::{Action, BudgetPolicy, Consent, Mode, Policy, SubjectKind};
 use super::record::Record;
 use super::roster::Roster;
 use super::signing::SigningKey;
@@ -84,6 +84,8 @@ pub struct Warden<C: StatementCodec> {
     /// What waits for a record to be on the disk.
     after_sync: VecDeque<(u64, WardenEffect)>,
     known_receipts: VecDeque<(u64, Digest)>,
+    /// From this place of the journal on, every receipt is among the known ones.
+    known_from: u64,
     pages: BTreeMap<(&'static str, Option<SubjectName>), Timestamp>,
     /// Soft evidence is not acted on before this: after a start, and after a resume.
     soft_from: Timestamp,
@@ -161,6 +163,7 @@ impl<C: StatementCodec> Warden<C> {
             holds: orders::recover_holds(&recovered),
             after_sync: VecDeque::new(),
             known_receipts: VecDeque::new(),
+            known_from: recovered.head.seq.saturating_add(1),
             pages: BTreeMap::new(),
             soft_from: grace,
             mass_accusation: false,
@@ -179,14 +182,15 @@ impl<C: StatementCodec> Warden<C> {
         for envelope in &recovered.receipts {
             warden.know_receipt(envelope);
         }
-        if warden.damage.is_some() {
-            warden.page("journal", None, "the journal is damaged: nothing will be repaired until it is restored");
-        } else {
+        if warden.damage.is_none() {
             let record = Record::Boot { instance: warden.instance, boot, at: now };
             warden.boot_record = warden.append(record);
             for open in &recovered.open_intents {
                 warden.reconcile_later(open);
             }
+        }
+        if warden.damage.is_some() {
+            warden.page("journal", None, "the journal is damaged: nothing will be repaired until it is restored");
         }
         let effects = warden.finish();
         (warden, effects)
@@ -241,8 +245,8 @@ impl<C: StatementCodec> Warden<C> {
             State::Suspect => self.suspect_move(subject, reading),
             State::Challenged(challenged) => self.challenged_move(subject, challenged, reading),
             State::Certified(certified) => self.certified_move(subject, certified, reading),
-            State::AwaitingApproval { until, .. } => {
-                if self.says_up(subject) {
+            State::AwaitingApproval { class, until } => {
+                if self.says_up(subject, *class) {
                     Some(Move::Void(State::Healthy, "recovered"))
                 } else {
                     (now >= *until).then_some(Move::Void(State::Suspect, "approval_expired"))
@@ -257,10 +261,12 @@ impl<C: StatementCodec> Warden<C> {
                     return Some(Move::NextRung("crashed_while_settling"));
                 }
                 let due = now >= *until;
-                let judged_by_work = *class == FaultClass::Broken;
-                if (due || judged_by_work) && self.says_up(subject) {
+                // A tick that ended tells at once; whatever else was broken gets its whole time.
+                let told =
+                    due || (*class == FaultClass::Broken && matches!(subject.policy.kind, SubjectKind::Wrapper(_)));
+                if told && self.says_up(subject, *class) {
                     Some(Move::Recover("recovered"))
-                } else if (due || judged_by_work) && self.says_down(subject, *class) {
+                } else if told && self.says_not_helped(subject, *class) {
                     Some(Move::NextRung("not_helped"))
                 } else {
                     due.then(|| {
@@ -276,9 +282,11 @@ impl<C: StatementCodec> Warden<C> {
                 }
             }
             State::Unconfirmed { class, until, active_all_along, .. } => {
-                if self.says_up(subject) {
+                if matches!(reading, Some(UnitReading::Crashed(_))) {
+                    Some(Move::NextRung("crashed_while_settling"))
+                } else if self.says_up(subject, *class) {
                     Some(Move::Recover("recovered"))
-                } else if self.says_down(subject, *class) {
+                } else if self.says_not_helped(subject, *class) {
                     Some(Move::NextRung("not_helped"))
                 } else if now < *until {
                     None
@@ -467,6 +475,7 @@ impl<C: StatementCodec> Warden<C> {
     fn finish(&mut self) -> Vec<WardenEffect> {
         self.earn();
         self.look_for_disputes();
+        self.look_for_environment();
         let names: Vec<_> = self.subjects.keys().cloned().collect();
         // A move may free a slot or a challenge for another subject: go round until nobody moves. Every cycle of moves
         // passes through a wait, so this ends; the bound is there so that an error of ours cannot hang the warden.
@@ -521,6 +530,7 @@ impl<C: StatementCodec> Warden<C> {
             subject.words.clear();
             subject.answered = 0;
             subject.soft_from = self.soft_from;
+            subject.ledger.inactive();
             self.new_round(name);
             if self.subjects[name].state.is_open() {
                 self.enter(name, State::Healthy, "new_incarnation");
@@ -571,9 +581,21 @@ impl<C: StatementCodec> Warden<C> {
             })
     }
 
-    fn says_up(&self, subject: &Subject) -> bool {
-        let up = subject.vendors_saying(self.now, self.word_ttl(), Attestation::counts_as_up);
+    /// Whether a quorum says that a repair for `class` helped. Where a crash or a hang was repaired, running and answering is
+    /// enough, and what is BROKEN runs and answers: its work is another episode's matter.
+    fn says_up(&self, subject: &Subject, class: FaultClass) -> bool {
+        let up = subject.vendors_saying(self.now, self.word_ttl(), |word| {
+            let answers = class != FaultClass::Broken && word.repairable_fault() == Some(FaultClass::Broken);
+            word.counts_as_up() || answers
+        });
         up.len() >= self.roster.q()
+    }
+
+    /// Whether a quorum says that a repair for `class` did not help: it still does not run and answer, or, where its work
+    /// was BROKEN, that still is. Only equal classes add up.
+    fn says_not_helped(&self, subject: &Subject, class: FaultClass) -> bool {
+        let unanswering = [FaultClass::Crash, FaultClass::Hang];
+        self.says_down(subject, class) || unanswering.iter().any(|class| self.says_down(subject, *class))
     }
 
     fn says_down(&self, subject: &Subject, class: FaultClass) -> bool {
@@ -595,6 +617,10 @@ impl<C: StatementCodec> Warden<C> {
         let now = self.now;
         let subject = self.subjects.get_mut(name).expect("callers pass a configured subject");
         let (from, to) = (subject.state.name(), state.name());
+        if state == State::Healthy {
+            // What was approved is over.
+            subject.approved = false;
+        }
         subject.state = state;
         subject.reason = reason;
         if from != to {

@@ -18,7 +18,7 @@ use crate::protocol::signing::VerifyingKey;
 use crate::protocol::statement::{
     ActionCertificate, ActionKind, JournalHead, Outcome, Receipt, ReceiptKind, StatementCodec,
 };
-use crate::protocol::types::{Digest, Incarnation, SetEpoch, SubjectName};
+use crate::protocol::types::{Digest, Incarnation, SubjectName};
 use std::time::Duration;
 
 impl<C: StatementCodec> Warden<C> {
@@ -41,7 +41,7 @@ impl<C: StatementCodec> Warden<C> {
         let blank = self.blank_receipt(name, ReceiptKind::Intent, attempt, class, incarnation);
         let intent = self.append_receipt(|receipt| receipt.certificate = Some(certificate), blank);
         if on_persona {
-            self.set_epoch = SetEpoch(self.set_epoch.0 + 1);
+            self.raise_set_epoch();
         }
         let acting = Acting {
             attempt,
@@ -259,6 +259,7 @@ impl<C: StatementCodec> Warden<C> {
             subject.words.clear();
             subject.answered = 0;
             subject.soft_from = soft_from;
+            subject.approved = false;
         }
     }
 

@@ -22,9 +22,8 @@ use crate::protocol::statement::{
     Choice, Envelope, EquivocationProof, Head, Heartbeat, Receipt, Session, SessionRequest, StatementCodec, Verified,
     Vote,
 };
-use crate::protocol::types::{
-    Digest, PersonaId, PublicKey, SessionIncarnation, SetEpoch, SubjectName, Timestamp, VendorId,
-};
+use crate::protocol::types::{Digest, PersonaId, PublicKey, SessionIncarnation, SubjectName, Timestamp, VendorId};
+use crate::protocol::vote_keeper::VoteRejection;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -277,9 +276,13 @@ impl<C: StatementCodec> Warden<C> {
             // Ordered by name, one each; a liar's second entry for a subject is not looked at.
             let word = heartbeat.attestations.iter().find(|attestation| attestation.subject == *name);
             subject.votes.heard(persona, session, seq, word);
+            if subject.words.get(persona).is_some_and(|latest| latest.seq > seq) {
+                // A vote overtook this heartbeat.
+                continue;
+            }
             match word {
                 Some(attestation) => {
-                    let word = Word { attestation: attestation.clone(), vendor: vendor.clone(), heard_at: now };
+                    let word = Word { attestation: attestation.clone(), seq, vendor: vendor.clone(), heard_at: now };
                     subject.words.insert(persona.clone(), word);
                 }
                 None => {
@@ -305,12 +308,20 @@ impl<C: StatementCodec> Warden<C> {
             vendor: subject.policy.vendor.as_ref(),
             ttl,
         };
-        let said = (vote.choice == Choice::Approve).then(|| vote.attestation.clone());
+        let (seq, said) = (vote.header.seq, (vote.choice == Choice::Approve).then(|| vote.attestation.clone()));
+        let taken_back = subject.words.get(&persona).is_some_and(|latest| {
+            let stands = latest.attestation.repairable_fault() == Some(vote.class)
+                && latest.attestation.incarnation == vote.incarnation;
+            latest.seq > seq && !stands
+        });
+        if said.is_some() && taken_back {
+            return self.reject(VoteRejection::Stale.as_str(), Some(persona));
+        }
         match subject.votes.take(now, vote, &vendor, ballot) {
             Ok(()) => {
-                // Its latest word, newer than any heartbeat's.
+                // Its latest word, or the same as that.
                 if let Some(attestation) = said {
-                    subject.words.insert(persona.clone(), Word { attestation, vendor, heard_at: now });
+                    subject.words.insert(persona.clone(), Word { attestation, seq, vendor, heard_at: now });
                 }
                 self.out.push(WardenEffect::Event(WardenEvent::VoteCounted { subject: name, persona, kind }));
             }
@@ -341,7 +352,7 @@ impl<C: StatementCodec> Warden<C> {
             subject.votes.forget(&persona);
             subject.words.remove(&persona);
         }
-        self.set_epoch = SetEpoch(self.set_epoch.0 + 1);
+        self.raise_set_epoch();
         self.append(Record::Quarantine { persona: persona.clone(), proof });
         self.page(
             "equivocation",
@@ -357,7 +368,8 @@ impl<C: StatementCodec> Warden<C> {
         let Some(receipt) = self.own_receipt(envelope) else { return };
         self.known_receipts.push_back((receipt.seq, envelope.digest()));
         while self.known_receipts.len() > KNOWN_RECEIPTS {
-            self.known_receipts.pop_front();
+            let forgotten = self.known_receipts.pop_front().map_or(0, |(seq, _)| seq);
+            self.known_from = self.known_from.max(forgotten.saturating_add(1));
         }
     }
 
@@ -374,8 +386,10 @@ impl<C: StatementCodec> Warden<C> {
             return;
         }
         let digest: Digest = envelope.digest();
-        let contradicted = self.known_receipts.iter().any(|(seq, known)| *seq == receipt.seq && *known != digest);
-        if receipt.seq > self.head.seq || contradicted {
+        let known = self.known_receipts.iter().find(|(seq, _)| *seq == receipt.seq).map(|(_, known)| *known);
+        // What was lost may have another record in its place by now: that of this instance's start, for one.
+        let lost = known.is_none() && receipt.seq >= self.known_from;
+        if lost || known.is_some_and(|known| known != digest) {
             let text = format!(
                 "an agent holds receipt {} of this warden, which the journal (at {}) does not: it was rolled back",
                 receipt.seq, self.head.seq

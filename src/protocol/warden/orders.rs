@@ -5,8 +5,9 @@
 use super::{Answer, Recovered, ReplyTo, State, Warden, WardenEffect};
 use crate::protocol::record::{OperatorOrder, Record};
 use crate::protocol::statement::StatementCodec;
-use crate::protocol::types::{EpisodeId, PersonaId, SetEpoch, SubjectName};
+use crate::protocol::types::{EpisodeId, PersonaId, SubjectName};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A hold in force.
 #[derive(Clone, Debug)]
@@ -15,6 +16,13 @@ pub(super) struct Hold {
     pub(super) reason: String,
     /// Seconds of Unix time; until released with `None`.
     pub(super) until: Option<u64>,
+}
+
+impl Hold {
+    /// How long it still lasts, zero when it has ended; `None`: until released.
+    pub(super) fn left(&self, wall_ms: u64) -> Option<Duration> {
+        self.until.map(|until| Duration::from_millis(until.saturating_mul(1000).saturating_sub(wall_ms)))
+    }
 }
 
 /// Holds as the journal has them.
@@ -34,7 +42,7 @@ const MAX_REASON: usize = 1024;
 impl<C: StatementCodec> Warden<C> {
     /// The hold that keeps a subject as it is.
     pub(super) fn hold_on(&self, name: &SubjectName) -> Option<&Hold> {
-        let in_force = |hold: &&Hold| hold.until.is_none_or(|until| self.wall_ms < until.saturating_mul(1000));
+        let in_force = |hold: &&Hold| hold.left(self.wall_ms).is_none_or(|left| !left.is_zero());
         let of_subject = self.holds.get(&Some(name.clone())).filter(in_force);
         of_subject.or_else(|| self.holds.get(&None).filter(in_force))
     }
@@ -148,7 +156,7 @@ impl<C: StatementCodec> Warden<C> {
         if let Some(guardian) = self.guardians.get_mut(persona) {
             guardian.readmit();
         }
-        self.set_epoch = SetEpoch(self.set_epoch.0 + 1);
+        self.raise_set_epoch();
         format!("{persona} has its vote back; if its agent still runs as it did then, restart that agent")
     }
 }

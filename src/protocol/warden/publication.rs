@@ -6,7 +6,7 @@ use crate::protocol::evidence::FaultClass;
 use crate::protocol::ladder::Ledger;
 use crate::protocol::record::LedgerEntry;
 use crate::protocol::statement::{Envelope, EpisodeStatement, StateName, StatementCodec};
-use crate::protocol::types::{Digest, EpisodeId, Incarnation, Nonce, Round, SubjectName};
+use crate::protocol::types::{Digest, EpisodeId, Incarnation, Nonce, Round, SetEpoch, SubjectName};
 use crate::protocol::view::HeldBy;
 use crate::protocol::vote_keeper::VoteKeeper;
 use std::collections::BTreeMap;
@@ -90,6 +90,14 @@ impl<C: StatementCodec> Warden<C> {
             answered: 0,
             soft_from: self.soft_from,
             would_have: None,
+        }
+    }
+
+    /// Soft votes on personas are void from here on, in this very step.
+    pub(super) fn raise_set_epoch(&mut self) {
+        self.set_epoch = SetEpoch(self.set_epoch.0 + 1);
+        for subject in self.subjects.values_mut() {
+            subject.episode.set_epoch = self.set_epoch;
         }
     }
 

@@ -1,11 +1,12 @@
 //! What the warden writes: records in one chain, receipts, and what subjects earn back.
 
-use super::{State, Warden, WardenEffect};
+use super::{State, Subject, VOTABLE, Warden, WardenEffect};
 use crate::protocol::evidence::UnitState;
 use crate::protocol::record::{Record, chain_hash};
 use crate::protocol::statement::{Codec, Envelope, JournalHead, Receipt, StatementCodec};
 use crate::protocol::types::SubjectName;
 use crate::protocol::view::HeldBy;
+use std::collections::BTreeSet;
 
 impl<C: StatementCodec> Warden<C> {
     /// Appends a record and gives its place. It is on the disk only after [`WardenInput::Synced`].
@@ -34,13 +35,20 @@ impl<C: StatementCodec> Warden<C> {
         self.append(Record::Ledger(entry));
     }
 
+    /// Whether its time counts as active: it runs, nothing is done about it, and no quorum finds fault with it. A lone voice
+    /// against it changes nothing.
+    fn is_well(&self, subject: &Subject) -> bool {
+        matches!(subject.state, State::Healthy | State::Suspect | State::Held(HeldBy::Budget))
+            && subject.unit.as_ref().is_some_and(UnitState::is_running)
+            && !VOTABLE.iter().any(|class| self.says_down(subject, *class))
+    }
+
     pub(super) fn earn(&mut self) {
         let accumulated = self.accumulated();
+        let well: BTreeSet<_> = self.subjects.values().filter(|s| self.is_well(s)).map(|s| s.name.clone()).collect();
         let mut earned = Vec::new();
         for (name, subject) in &mut self.subjects {
-            let well = matches!(subject.state, State::Healthy | State::Held(HeldBy::Budget));
-            let running = subject.unit.as_ref().is_some_and(UnitState::is_running);
-            if !(well && running) {
+            if !well.contains(name) {
                 subject.ledger.inactive();
             } else if subject.ledger.active(&subject.policy.budget, &self.policy.timing, accumulated) {
                 subject.episode.rung = subject.ledger.rung;

@@ -10,7 +10,7 @@
 
 use super::{Move, State, Subject, VOTABLE, Warden, WardenEffect, WardenEvent};
 use crate::protocol::episode::{Certified, Challenged};
-use crate::protocol::evidence::{Evidence, FaultClass};
+use crate::protocol::evidence::{Attestation, Evidence, FaultClass};
 use crate::protocol::ladder::BudgetSpent;
 use crate::protocol::statement::StatementCodec;
 use crate::protocol::types::{Nonce, SubjectName, Timestamp, VendorId};
@@ -294,6 +294,24 @@ impl<C: StatementCodec> Warden<C> {
         }
     }
 
+    /// No restart helps against a quota, a login, a vendor, a network or a disk: a human is called.
+    pub(super) fn look_for_environment(&mut self) {
+        let is_environment = |word: &Attestation| word.class == Some(FaultClass::Environment);
+        let suffering: Vec<_> = self
+            .subjects
+            .values()
+            .filter(|s| s.vendors_saying(self.now, self.word_ttl(), is_environment).len() >= self.roster.q())
+            .filter_map(|s| {
+                let word = s.words.values().map(|word| &word.attestation).find(|word| is_environment(word))?;
+                Some((s.name.clone(), word.reason))
+            })
+            .collect();
+        for (name, reason) in suffering {
+            let text = format!("{name} cannot work ({reason}): no restart helps against that");
+            self.page("environment", Some(&name), &text);
+        }
+    }
+
     // ---- deadlines ----
 
     /// When [`super::WardenInput::Timer`] is due next.
@@ -305,7 +323,7 @@ impl<C: StatementCodec> Warden<C> {
             if subject.state.is_open() && subject.state != State::Healthy {
                 due.extend(VOTABLE.iter().filter_map(|class| {
                     let ballot = self.ballot(subject, *class);
-                    subject.votes.expires_at(ballot.ttl)
+                    subject.votes.expires_at(self.now, ballot.ttl)
                 }));
                 let words = subject.words.values().map(|word| word.heard_at + self.word_ttl());
                 due.extend(words.map(|at| at + Duration::from_nanos(1)));
@@ -323,8 +341,8 @@ impl<C: StatementCodec> Warden<C> {
         }
         let freeze = self.policy.timing.pair_freeze;
         due.extend(self.disputes.values().map(|since| *since + freeze));
-        let until_hold_ends = |until: u64| Duration::from_millis((until * 1000).saturating_sub(self.wall_ms) + 1);
-        due.extend(self.holds.values().filter_map(|hold| hold.until).map(|until| self.now + until_hold_ends(until)));
+        let left = self.holds.values().filter_map(|hold| hold.left(self.wall_ms)).filter(|left| !left.is_zero());
+        due.extend(left.map(|left| self.now + left));
         due.into_iter().filter(|at| *at > self.now).min()
     }
 }

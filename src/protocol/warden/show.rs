@@ -67,7 +67,7 @@ impl<C: StatementCodec> Warden<C> {
         let holds = self
             .holds
             .iter()
-            .filter(|(_, hold)| hold.until.is_none_or(|until| self.wall_ms < until.saturating_mul(1000)))
+            .filter(|(_, hold)| hold.left(self.wall_ms).is_none_or(|left| !left.is_zero()))
             .map(|(subject, hold)| HoldStatus {
                 subject: subject.clone(),
                 uid: hold.uid,

@@ -1060,3 +1060,244 @@ fn a_quorum_that_accuses_most_of_the_node_puts_the_host_in_doubt() {
     bench.pass(S);
     assert_eq!(bench.state("otto"), StateName::Healthy, "it ends by itself");
 }
+
+fn last_receipt(bench: &Bench) -> Envelope {
+    let receipts = bench.records.iter().rev().filter_map(|(_, record)| match record {
+        Record::Receipt(envelope) => Some(envelope.clone()),
+        _ => None,
+    });
+    receipts.into_iter().next().expect("a receipt was written")
+}
+
+#[test]
+fn a_rollback_shows_even_when_other_records_took_the_place_of_the_lost_receipt() {
+    let mut ahead = Bench::new();
+    ahead.crash_and_certify("otto");
+    let lost = last_receipt(&ahead);
+    let mut behind = Bench::new();
+    for _ in 0..10 {
+        behind.order(OperatorOrder::Hold { subject: Some(subject("otto")), until: None });
+    }
+    behind.crash_and_certify("lior");
+    let own = last_receipt(&behind);
+    behind.step(WardenInput::ReceiptShown(own));
+    assert_eq!(behind.state("vera"), StateName::Healthy, "its own receipts prove nothing against it");
+    behind.step(WardenInput::ReceiptShown(lost));
+    assert_eq!(behind.state("vera"), StateName::Held);
+    assert!(behind.pages.contains(&"journal"));
+}
+
+#[test]
+fn a_hold_that_ended_wakes_nobody_any_more_and_none_ends_too_late_to_be_counted() {
+    let mut bench = Bench::new();
+    bench.order(OperatorOrder::Hold { subject: Some(subject("vera")), until: Some(u64::MAX) });
+    let until = Some(bench.wall_ms / 1000 + 1);
+    bench.order(OperatorOrder::Hold { subject: Some(subject("otto")), until });
+    assert!(bench.warden.next_deadline().is_some_and(|at| at <= bench.now + S + MS));
+    bench.tick(3 * S);
+    assert_eq!((bench.state("otto"), bench.state("vera")), (StateName::Healthy, StateName::Held));
+    assert!(bench.warden.next_deadline().is_none_or(|at| at > bench.now + S), "{:?}", bench.warden.next_deadline());
+}
+
+fn earning() -> Bench {
+    Bench::with(|policy| {
+        policy.timing.cool_down = Duration::ZERO;
+        for subject in policy.subjects.values_mut() {
+            subject.budget = BudgetPolicy { capacity: 2, refill: 60 * S, per_day: 100 };
+        }
+    })
+}
+
+#[test]
+fn a_lone_liar_keeps_nobody_from_earning_its_repairs_back() {
+    let mut bench = earning();
+    bench.crash_and_certify("otto");
+    bench.pass(6 * S);
+    for _ in 0..300 {
+        bench.tick(250 * MS);
+        bench.heartbeat("vera", &[]);
+        bench.heartbeat("lior", &[("otto", FaultClass::Hang)]);
+    }
+    assert_eq!(bench.warden.subjects[&subject("otto")].ledger.tokens, 2);
+}
+
+#[test]
+fn what_is_restarted_in_between_was_not_active_without_interruption() {
+    let mut bench = earning();
+    bench.crash_and_certify("otto");
+    bench.pass(6 * S);
+    for _ in 0..5 {
+        bench.pass(20 * S);
+        bench.start("otto");
+    }
+    assert_eq!(bench.warden.subjects[&subject("otto")].ledger.tokens, 1);
+    bench.pass(61 * S);
+    assert_eq!(bench.warden.subjects[&subject("otto")].ledger.tokens, 2);
+}
+
+#[test]
+fn what_is_broken_earns_no_repairs_by_merely_running() {
+    let mut bench = earning();
+    for _ in 0..3 {
+        bench.crash_and_certify("otto");
+        bench.pass(6 * S);
+    }
+    bench.start("otto");
+    assert_eq!(bench.state("otto"), StateName::Held);
+    bench.pass_saying(90 * S, &[("otto", FaultClass::Broken)]);
+    assert_eq!(bench.state("otto"), StateName::Held);
+    bench.pass(61 * S);
+    assert_eq!(bench.state("otto"), StateName::Healthy);
+}
+
+#[test]
+fn an_approval_is_for_the_fault_at_hand_and_for_no_later_one() {
+    for another_run in [true, false] {
+        let mut bench = Bench::with(|policy| {
+            let rung = RungPolicy { action: Action::Restart, consent: Consent::QuorumAndOperator };
+            policy.subjects.get_mut(&subject("otto")).unwrap().ladder = vec![rung];
+        });
+        bench.crash_and_certify("otto");
+        let episode = bench.episodes[&subject("otto")].id;
+        bench.order(OperatorOrder::Approve { episode });
+        // Before anybody votes again, it is well.
+        if another_run {
+            bench.start("otto");
+        }
+        bench.pass(2 * S);
+        assert_eq!(bench.state("otto"), StateName::Healthy);
+        bench.crash_and_certify("otto");
+        assert_eq!((bench.state("otto"), bench.acts.len()), (StateName::AwaitingApproval, 0));
+    }
+}
+
+#[test]
+fn what_hangs_after_its_crash_was_repaired_was_not_helped() {
+    let mut bench = Bench::new();
+    bench.crash_and_certify("otto");
+    bench.pass_saying(6 * S, &[("otto", FaultClass::Hang)]);
+    assert_eq!(bench.state("otto"), StateName::Suspect);
+    for voter in ["lior", "vera"] {
+        bench.vote(voter, "otto", FaultClass::Hang);
+    }
+    bench.tick(200 * MS);
+    assert_eq!(bench.acts.len(), 2);
+    assert_eq!(bench.acts[1].1.rung, Rung(1));
+}
+
+#[test]
+fn what_crashes_while_nobody_can_confirm_it_is_repaired_at_once() {
+    let mut bench = Bench::new();
+    for voter in ["lior", "vera"] {
+        bench.vote(voter, "otto", FaultClass::Hang);
+    }
+    bench.tick(200 * MS);
+    bench.tick(6 * S);
+    assert_eq!((bench.state("otto"), bench.acts.len()), (StateName::Unconfirmed, 1));
+    bench.kill("otto");
+    for voter in ["lior", "vera"] {
+        bench.vote(voter, "otto", FaultClass::Crash);
+    }
+    assert_eq!(bench.acts.len(), 2);
+}
+
+#[test]
+fn what_is_broken_after_its_crash_was_repaired_runs_and_answers() {
+    let mut bench = Bench::new();
+    bench.crash_and_certify("otto");
+    let crashed = bench.episodes[&subject("otto")].id;
+    bench.pass_saying(6 * S, &[("otto", FaultClass::Broken)]);
+    assert_eq!(bench.state("otto"), StateName::Suspect);
+    assert!(bench.episodes[&subject("otto")].id > crashed, "its work is another episode's matter");
+}
+
+#[test]
+fn k3s_is_given_its_whole_time_to_settle() {
+    let mut bench = Bench::with(|policy| {
+        let k3s = SubjectPolicy {
+            kind: SubjectKind::K3s,
+            vendor: None,
+            unit: "k3s.service".into(),
+            budget: Policy::K3S_BUDGET,
+            ..policy.subjects[&subject("otto")].clone()
+        };
+        policy.subjects.insert(subject("k3s"), k3s);
+    });
+    for _ in 0..2 {
+        for voter in ["lior", "vera"] {
+            bench.vote(voter, "k3s", FaultClass::Broken);
+        }
+    }
+    assert_eq!(bench.acts.len(), 1);
+    bench.pass_saying(170 * S, &[("k3s", FaultClass::Broken)]);
+    assert_eq!(bench.state("k3s"), StateName::Settling);
+    bench.pass_saying(11 * S, &[("k3s", FaultClass::Broken)]);
+    assert_eq!(bench.state("k3s"), StateName::Suspect);
+    assert_eq!(bench.warden.subjects[&subject("k3s")].episode.rung, Rung(1));
+}
+
+#[test]
+fn a_vote_that_comes_after_its_voters_later_word_never_counts() {
+    let mut bench = Bench::new();
+    bench.kill("otto");
+    let late = bench.make_vote("lior", "otto", FaultClass::Crash);
+    bench.heartbeat("lior", &[]);
+    bench.submit_vote("lior", &late);
+    bench.vote("vera", "otto", FaultClass::Crash);
+    assert!(bench.acts.is_empty() && bench.rejected("stale"));
+    bench.heartbeat("lior", &[("otto", FaultClass::Crash)]);
+    bench.vote("lior", "otto", FaultClass::Crash);
+    assert_eq!(bench.acts.len(), 1);
+}
+
+#[test]
+fn every_suspicion_ends_by_a_deadline_of_the_wardens_own() {
+    let mut bench = Bench::new();
+    bench.vote("lior", "otto", FaultClass::Crash);
+    bench.tick(S);
+    bench.vote("vera", "otto", FaultClass::Hang);
+    for _ in 0..10 {
+        if bench.state("otto") == StateName::Healthy {
+            return;
+        }
+        let due = bench.warden.next_deadline().expect("a deadline while it is suspected");
+        bench.tick(due.saturating_since(bench.now));
+    }
+    panic!("{} after ten deadlines", bench.state("otto"));
+}
+
+#[test]
+fn an_open_intent_that_another_key_signed_holds_everything_with_a_page() {
+    let mut bench = Bench::new();
+    bench.on_act = |_, _| {};
+    bench.crash_and_certify("otto");
+    let mut open = open_intent(&bench);
+    let receipt = Codec::<Receipt>::decode(&Proto, &open.receipt.payload).unwrap();
+    open.receipt = Envelope::seal(&receipt, &key(77), &Proto);
+    let recovered = Recovered { open_intents: vec![open], instance: WardenInstance(1), ..Recovered::default() };
+    let (warden, effects) = {
+        let config = WardenConfig {
+            key: key(1),
+            roster: bench.roster.clone(),
+            policy: bench.policy.clone(),
+            boot: BootId([9; 16]),
+            codec: Proto,
+            entropy: [5; 32],
+            recovered,
+        };
+        Warden::new(config, bench.now, bench.wall_ms)
+    };
+    assert!(warden.damage.is_some());
+    assert!(effects.iter().any(|effect| matches!(effect, WardenEffect::Page(page) if page.cause == "journal")));
+}
+
+#[test]
+fn an_environment_fault_that_a_quorum_sees_calls_a_human_once_and_restarts_nothing() {
+    let mut bench = Bench::new();
+    bench.heartbeat("lior", &[("otto", FaultClass::Environment)]);
+    assert!(bench.pages.is_empty(), "a lone voice pages nobody");
+    bench.pass_saying(10 * S, &[("otto", FaultClass::Environment)]);
+    assert_eq!(bench.pages, ["environment"]);
+    assert!(bench.acts.is_empty());
+    assert_eq!(bench.state("otto"), StateName::Healthy);
+}
