@@ -4,17 +4,15 @@
 //! * `/livez` and `/readyz` are latches ([`Health`]): 200 `ok`, or 503 with the reason as plain text.
 //! * Strangers on loopback cannot hurt the daemon: connections are limited in number and in time, and only GET is known.
 
+use crate::files;
 use crate::metrics::{Exposition, Format};
 use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use std::fs::OpenOptions;
 use std::future::Future;
-use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -161,16 +159,7 @@ fn write_address(path: &Path, addr: SocketAddr) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let mut half = path.as_os_str().to_owned();
-    half.push(".new");
-    match std::fs::remove_file(&half) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    // A new file: whoever else may write in that folder must not have us write where a link of theirs points.
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&half)?;
-    file.write_all(format!("{addr}\n").as_bytes())?;
-    std::fs::rename(half, path)
+    files::replace(path, format!("{addr}\n").as_bytes(), 0o644)
 }
 
 #[derive(Clone)]
@@ -248,24 +237,5 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_link_in_the_way_of_the_address_is_not_followed() {
-        let dir = tempfile::tempdir().unwrap();
-        let (announce, precious) = (dir.path().join("warden.metrics"), dir.path().join("precious"));
-        std::fs::write(&precious, "untouched").unwrap();
-        std::os::unix::fs::symlink(&precious, dir.path().join("warden.metrics.new")).unwrap();
-        for _ in 0..2 {
-            write_address(&announce, SocketAddr::from(([127, 0, 0, 1], 9464))).unwrap();
-            assert_eq!(std::fs::read_to_string(&announce).unwrap(), "127.0.0.1:9464\n");
-        }
-        assert!(std::fs::symlink_metadata(&announce).unwrap().is_file());
-        assert_eq!(std::fs::read_to_string(&precious).unwrap(), "untouched");
     }
 }

@@ -6,10 +6,11 @@
 //!   mode 0440, and the group bits are the mask of an access list that names the service's user alone;
 //! * every copy of the private bytes is zeroed.
 
+use crate::files;
 use crate::protocol::signing::SigningKey;
 use crate::protocol::types::PublicKey;
 use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, KeypairBytes, spki::der::pem::LineEnding};
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -135,18 +136,12 @@ pub fn save(path: &Path, key: &SigningKey) -> Result<(), KeyFileError> {
     let pem = pem.map_err(|e| error("encode")(io::Error::other(e.to_string())))?;
 
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(error("create"))?;
-    let written = file.write_all(pem.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| sync_folder(path));
+    let written = file.write_all(pem.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| files::sync_folder(path));
     written.map_err(|source| {
         // Ours, just created: half a key is worth nothing to anybody.
         let _ = std::fs::remove_file(path);
         error("write")(source)
     })
-}
-
-/// Makes the name of a file durable.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
 }
 
 fn is_private(meta: &Metadata, path: &Path, credentials: Option<&Path>) -> bool {

@@ -8,15 +8,16 @@
 use crate::config::paths::Paths;
 use crate::config::roster::{self, RosterFileError, RosterKeys};
 use crate::config::{self, ConfigError, Settings};
+use crate::files;
 use crate::journal::{Journal, JournalError};
 use crate::keys::{self, KeyFileError};
 use crate::protocol::roster::Roster;
 use crate::protocol::signing::SigningKey;
 use crate::protocol::types::Digest;
 use crate::wire::Proto;
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -136,9 +137,7 @@ fn folder(path: &Path, mode: u32) -> Result<(), SetupError> {
 }
 
 fn write_new(path: &Path, text: &str) -> Result<(), SetupError> {
-    let io = |source| SetupError::Io { path: path.into(), source };
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path).map_err(io)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)
+    files::create(path, text.as_bytes(), 0o644).map_err(|source| SetupError::Io { path: path.into(), source })
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! The highest receipt an agent has seen, kept across restarts: a warden whose journal was rolled back is shown it.
 
+use crate::files;
 use crate::protocol::statement::Envelope;
 use crate::wire::{decode_envelope, encode_envelope};
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use tokio::sync::watch;
 
@@ -39,14 +40,10 @@ pub(super) fn keeper(path: PathBuf) -> watch::Sender<Option<Envelope>> {
 
 /// Whole or not at all, and on the disk before it counts.
 fn keep(path: &Path, receipt: &Envelope) -> std::io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder)?;
-    let half = path.with_extension("receipt.new");
-    let mut file = std::fs::File::create(&half)?;
-    file.write_all(&encode_envelope(receipt))?;
-    file.sync_data()?;
-    std::fs::rename(&half, path)?;
-    std::fs::File::open(folder)?.sync_all()
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    files::replace(path, &encode_envelope(receipt), 0o644)
 }
 
 #[cfg(test)]

@@ -6,13 +6,14 @@
 //! * it must fit `node.toml`: the same cluster and node, the same personas with the same vendors.
 
 use super::settings::Settings;
+use crate::files;
 use crate::protocol::roster::{Member, Roster, RosterError, RosterStatement};
 use crate::protocol::signing::{KeyError, SigningKey, VerifyingKey};
 use crate::protocol::statement::{Codec, DecodeError, Envelope, OpenError, Statement as _};
 use crate::protocol::types::{Digest, PersonaId, PublicKey, VendorId};
 use crate::wire::{decode_envelope, encode_envelope};
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -207,11 +208,5 @@ pub fn sign(
 /// [`RosterFileError::Io`].
 pub fn write(path: &Path, envelope: &Envelope) -> Result<(), RosterFileError> {
     let io = |source| RosterFileError::Io { doing: "write", path: path.into(), source };
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let new = path.with_extension("new");
-    let mut file = std::fs::File::create(&new).map_err(io)?;
-    file.write_all(&encode_envelope(envelope)).and_then(|()| file.sync_all()).map_err(io)?;
-    // A link refuses an existing name, where a rename would replace it.
-    std::fs::hard_link(&new, path).and_then(|()| std::fs::remove_file(&new)).map_err(io)?;
-    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
+    files::create(path, &encode_envelope(envelope), 0o644).map_err(io)
 }

@@ -121,8 +121,7 @@ impl Disk for FileDisk {
     }
 
     fn sync_folder(&mut self) -> io::Result<()> {
-        let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder)?.sync_all()
+        crate::files::sync_folder(&self.path)
     }
 }
 
