@@ -7,6 +7,7 @@
 //! * Two formats: text 0.0.4 and OpenMetrics 1.0.0. The registry writes the latter; the former is derived from it.
 
 mod agent;
+mod committee;
 mod format;
 mod warden;
 mod wrapper;

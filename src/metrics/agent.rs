@@ -1,25 +1,19 @@
 //! Metrics of an agent.
 
-use super::{Closed, Exposition, FloatGauge, REJECTED, closed, registry, unix_seconds};
+use super::committee::{CommitteeMetrics, Meanings, of_personas};
+use super::{Closed, Exposition, FloatGauge, registry, unix_seconds};
 use crate::protocol::evidence::Verdict;
 use crate::protocol::guardian::GuardianEvent;
 use crate::protocol::policy::Policy;
-use crate::protocol::statement::{Choice, StateName};
-use crate::protocol::types::{PersonaId, SubjectName, Timestamp};
-use prometheus_client::metrics::counter::Counter;
+use crate::protocol::types::{PersonaId, Timestamp};
 use prometheus_client::metrics::gauge::Gauge;
 
 /// What an agent shows. Clones share the numbers.
 #[derive(Clone, Debug)]
 pub struct AgentMetrics {
     exposition: Exposition,
-    subject_state: Closed<Gauge, 2>,
-    verdict: Closed<Gauge, 2>,
-    peer_heartbeat: Closed<FloatGauge, 1>,
+    committee: CommitteeMetrics,
     peer_progress: Closed<FloatGauge, 1>,
-    votes: Closed<Counter, 2>,
-    rejected: Closed<Counter, 1>,
-    equivocations: Closed<Counter, 1>,
     self_health: Gauge,
 }
 
@@ -27,57 +21,17 @@ impl AgentMetrics {
     /// All families with all their label sets, at 0.
     pub fn new(policy: &Policy, personas: &[PersonaId]) -> Self {
         let mut r = registry();
-        let subjects: Vec<&str> = policy.subjects.keys().map(SubjectName::as_str).collect();
-        let personas: Vec<&str> = personas.iter().map(PersonaId::as_str).collect();
-
-        let subject_state = Closed::new(
-            &mut r,
-            "zeta_bft_subject_state",
-            "1 for the state that the warden last published of the subject, 0 for all others",
-            ["subject", "state"],
-            subjects.iter().flat_map(|s| StateName::ALL.iter().map(|state| [*s, state.as_str()])),
-        );
-        let verdict = Closed::new(
-            &mut r,
-            "zeta_bft_verdict",
-            "1 for this agent's own verdict on the subject, 0 for all others",
-            ["subject", "verdict"],
-            subjects.iter().flat_map(|s| Verdict::ALL.iter().map(|verdict| [*s, verdict.as_str()])),
-        );
-        let peer_heartbeat = Closed::new(
-            &mut r,
-            "zeta_bft_peer_last_heartbeat_timestamp_seconds",
-            "When the persona's last heartbeat came",
-            ["persona"],
-            personas.iter().map(|p| [*p]),
-        );
-        let peer_progress = Closed::new(
+        let meanings = Meanings {
+            subject_state: "1 for the state that the warden last published of the subject, 0 for all others",
+            verdict: "1 for this agent's own verdict on the subject, 0 for all others",
+            votes: "Votes signed",
+        };
+        let committee = CommitteeMetrics::new(&mut r, policy, personas, &meanings);
+        let peer_progress = of_personas(
             &mut r,
             "zeta_bft_peer_last_progress_timestamp_seconds",
             "When the persona's last good tick ended, as this agent read it",
-            ["persona"],
-            personas.iter().map(|p| [*p]),
-        );
-        let votes = Closed::new(
-            &mut r,
-            "zeta_bft_votes",
-            "Votes signed",
-            ["subject", "kind"],
-            subjects.iter().flat_map(|s| Choice::ALL.iter().map(|kind| [*s, kind.as_str()])),
-        );
-        let rejected = Closed::new(
-            &mut r,
-            "zeta_bft_statements_rejected",
-            "Statements refused",
-            ["reason"],
-            REJECTED.iter().map(|reason| [*reason]),
-        );
-        let equivocations = Closed::new(
-            &mut r,
-            "zeta_bft_equivocations",
-            "Proofs that the persona signed two statements with one number",
-            ["persona"],
-            personas.iter().map(|p| [*p]),
+            personas,
         );
         let self_health = Gauge::default();
         r.register(
@@ -85,17 +39,7 @@ impl AgentMetrics {
             "How unwell this agent is itself: 0 is well, each point lengthens its patience",
             self_health.clone(),
         );
-        Self {
-            exposition: Exposition::new(r),
-            subject_state,
-            verdict,
-            peer_heartbeat,
-            peer_progress,
-            votes,
-            rejected,
-            equivocations,
-            self_health,
-        }
+        Self { exposition: Exposition::new(r), committee, peer_progress, self_health }
     }
 
     /// What `/metrics` renders.
@@ -106,19 +50,17 @@ impl AgentMetrics {
     /// Counts a fact of the core's.
     pub fn on_event(&self, event: &GuardianEvent) {
         match event {
-            GuardianEvent::Rejected { reason, .. } => self.rejected.count([closed(REJECTED, reason)]),
+            GuardianEvent::Rejected { reason, .. } => self.committee.reject(reason),
             GuardianEvent::VerdictChanged(attestation) => {
                 for verdict in Verdict::ALL {
                     let value = (*verdict == attestation.verdict).into();
-                    self.verdict.set([attestation.subject.as_str(), verdict.as_str()], value);
+                    self.committee.verdict.set([attestation.subject.as_str(), verdict.as_str()], value);
                 }
             }
-            GuardianEvent::Voted { subject, kind, .. } => self.votes.count([subject.as_str(), kind]),
-            GuardianEvent::Equivocated { persona, .. } => self.equivocations.count([persona.as_str()]),
+            GuardianEvent::Voted { subject, kind, .. } => self.committee.votes.count([subject.as_str(), kind]),
+            GuardianEvent::Equivocated { persona, .. } => self.committee.equivocations.count([persona.as_str()]),
             GuardianEvent::EpisodeChanged { subject, state } => {
-                for name in StateName::ALL {
-                    self.subject_state.set([subject.as_str(), name.as_str()], (name == state).into());
-                }
+                self.committee.show_state(subject.as_str(), state.as_str());
             }
             GuardianEvent::SessionOpened | GuardianEvent::Abstains { .. } => {}
         }
@@ -126,7 +68,7 @@ impl AgentMetrics {
 
     /// A heartbeat of a persona's came now.
     pub fn peer_heartbeat(&self, persona: &PersonaId) {
-        self.peer_heartbeat.set_float([persona.as_str()], crate::clock::unix().as_secs_f64());
+        self.committee.peer_heartbeat.set_float([persona.as_str()], crate::clock::unix().as_secs_f64());
     }
 
     /// A persona's last good tick ended then.

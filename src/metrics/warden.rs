@@ -1,9 +1,10 @@
 //! Metrics of the warden.
 
-use super::{Closed, Exposition, FloatGauge, PAGES, REFUSED, REJECTED, closed, registry, seconds_histogram};
+use super::committee::{CommitteeMetrics, Meanings};
+use super::{Closed, Exposition, PAGES, REFUSED, closed, registry, seconds_histogram};
 use crate::protocol::evidence::Verdict;
 use crate::protocol::policy::Policy;
-use crate::protocol::statement::{Choice, Outcome, StateName};
+use crate::protocol::statement::{Outcome, StateName};
 use crate::protocol::types::{PersonaId, SubjectName};
 use crate::protocol::warden::WardenEvent;
 use crate::wire::v1::QuorumView;
@@ -15,19 +16,14 @@ use prometheus_client::metrics::histogram::Histogram;
 #[derive(Clone, Debug)]
 pub struct WardenMetrics {
     exposition: Exposition,
-    subject_state: Closed<Gauge, 2>,
-    verdict: Closed<Gauge, 2>,
-    peer_heartbeat: Closed<FloatGauge, 1>,
+    committee: CommitteeMetrics,
     vendors_live: Gauge,
     threshold: Gauge,
-    votes: Closed<Counter, 2>,
-    rejected: Closed<Counter, 1>,
     repairs: Closed<Counter, 3>,
     refused: Closed<Counter, 1>,
     repair_duration: Histogram,
     detection: Histogram,
     budget: Closed<Gauge, 1>,
-    equivocations: Closed<Counter, 1>,
     held: Closed<Gauge, 1>,
     pages: Closed<Counter, 1>,
 }
@@ -37,43 +33,18 @@ impl WardenMetrics {
     pub fn new(policy: &Policy, personas: &[PersonaId]) -> Self {
         let mut r = registry();
         let subjects: Vec<&str> = policy.subjects.keys().map(SubjectName::as_str).collect();
-        let personas: Vec<&str> = personas.iter().map(PersonaId::as_str).collect();
         let one = |values: &[&'static str]| values.iter().map(|v| [*v]).collect::<Vec<_>>();
 
-        let subject_state = Closed::new(
-            &mut r,
-            "zeta_bft_subject_state",
-            "1 for the state that the subject is in, 0 for all others",
-            ["subject", "state"],
-            subjects.iter().flat_map(|s| StateName::ALL.iter().map(|state| [*s, state.as_str()])),
-        );
-        let verdict = Closed::new(
-            &mut r,
-            "zeta_bft_verdict",
-            "Guardians whose latest word on the subject is this verdict",
-            ["subject", "verdict"],
-            subjects.iter().flat_map(|s| Verdict::ALL.iter().map(|verdict| [*s, verdict.as_str()])),
-        );
-        let peer_heartbeat = Closed::new(
-            &mut r,
-            "zeta_bft_peer_last_heartbeat_timestamp_seconds",
-            "When the persona's last heartbeat came",
-            ["persona"],
-            personas.iter().map(|p| [*p]),
-        );
+        let meanings = Meanings {
+            subject_state: "1 for the state that the subject is in, 0 for all others",
+            verdict: "Guardians whose latest word on the subject is this verdict",
+            votes: "Votes counted",
+        };
+        let committee = CommitteeMetrics::new(&mut r, policy, personas, &meanings);
         let vendors_live = Gauge::default();
         r.register("zeta_bft_quorum_vendors_live", "Distinct vendors that can vote now", vendors_live.clone());
         let threshold = Gauge::default();
         r.register("zeta_bft_quorum_threshold", "Distinct vendors that must agree", threshold.clone());
-        let votes = Closed::new(
-            &mut r,
-            "zeta_bft_votes",
-            "Votes counted",
-            ["subject", "kind"],
-            subjects.iter().flat_map(|s| Choice::ALL.iter().map(|kind| [*s, kind.as_str()])),
-        );
-        let rejected =
-            Closed::new(&mut r, "zeta_bft_statements_rejected", "Statements refused", ["reason"], one(REJECTED));
         let repairs = Closed::new(
             &mut r,
             "zeta_bft_repairs",
@@ -107,13 +78,6 @@ impl WardenMetrics {
             ["subject"],
             subjects.iter().map(|s| [*s]),
         );
-        let equivocations = Closed::new(
-            &mut r,
-            "zeta_bft_equivocations",
-            "Proofs that the persona signed two statements with one number",
-            ["persona"],
-            personas.iter().map(|p| [*p]),
-        );
         let held = Closed::new(
             &mut r,
             "zeta_bft_held",
@@ -127,19 +91,14 @@ impl WardenMetrics {
         }
         Self {
             exposition: Exposition::new(r),
-            subject_state,
-            verdict,
-            peer_heartbeat,
+            committee,
             vendors_live,
             threshold,
-            votes,
-            rejected,
             repairs,
             refused,
             repair_duration,
             detection,
             budget,
-            equivocations,
             held,
             pages,
         }
@@ -153,9 +112,9 @@ impl WardenMetrics {
     /// Counts a fact of the core's.
     pub fn on_event(&self, event: &WardenEvent) {
         match event {
-            WardenEvent::StateChanged { subject, to, .. } => self.show_state(subject.as_str(), to.as_str()),
-            WardenEvent::Rejected { reason, .. } => self.rejected.count([closed(REJECTED, reason)]),
-            WardenEvent::VoteCounted { subject, kind, .. } => self.votes.count([subject.as_str(), kind]),
+            WardenEvent::StateChanged { subject, to, .. } => self.committee.show_state(subject.as_str(), to.as_str()),
+            WardenEvent::Rejected { reason, .. } => self.committee.reject(reason),
+            WardenEvent::VoteCounted { subject, kind, .. } => self.committee.votes.count([subject.as_str(), kind]),
             WardenEvent::SessionOpened { .. } => {}
             WardenEvent::Refused { reason, .. } => self.refused.count([closed(REFUSED, reason)]),
             WardenEvent::Repaired { subject, action, outcome, took, detection } => {
@@ -163,7 +122,7 @@ impl WardenMetrics {
                 self.repair_duration.observe(took.as_secs_f64());
                 self.detection.observe(detection.as_secs_f64());
             }
-            WardenEvent::Equivocated { persona } => self.equivocations.count([persona.as_str()]),
+            WardenEvent::Equivocated { persona } => self.committee.equivocations.count([persona.as_str()]),
         }
     }
 
@@ -178,10 +137,10 @@ impl WardenMetrics {
         self.threshold.set(view.threshold.into());
         for subject in &view.subjects {
             let name = subject.name.as_str();
-            self.show_state(name, &subject.state);
+            self.committee.show_state(name, &subject.state);
             for verdict in Verdict::ALL {
                 let count = subject.verdicts.iter().filter(|v| v.verdict == verdict.as_str()).count();
-                self.verdict.set([name, verdict.as_str()], i64::try_from(count).unwrap_or(i64::MAX));
+                self.committee.verdict.set([name, verdict.as_str()], i64::try_from(count).unwrap_or(i64::MAX));
             }
             self.budget.set([name], subject.budget.into());
             let hold = view.holds.iter().any(|hold| hold.subject.as_deref().is_none_or(|held| held == name));
@@ -191,14 +150,8 @@ impl WardenMetrics {
         for persona in &view.personas {
             if let Some(age) = persona.heartbeat_age_ms {
                 let age = std::time::Duration::from_millis(age).as_secs_f64();
-                self.peer_heartbeat.set_float([&persona.persona], now - age);
+                self.committee.peer_heartbeat.set_float([&persona.persona], now - age);
             }
-        }
-    }
-
-    fn show_state(&self, subject: &str, current: &str) {
-        for state in StateName::ALL {
-            self.subject_state.set([subject, state.as_str()], (state.as_str() == current).into());
         }
     }
 }
