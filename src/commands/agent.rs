@@ -3,13 +3,11 @@
 use super::daemon;
 use crate::agent::{self, Agent, AgentError};
 use crate::backend::process::ProcessBackend;
-use crate::config;
 use crate::config::paths::Paths;
 use crate::error::Failure;
 use crate::grpc::server::ServeError;
 use crate::keys;
 use crate::protocol::types::PersonaId;
-use crate::wire::Proto;
 use std::process::ExitCode;
 
 /// The sidecar of one persona: observes, signs, gossips, votes.
@@ -29,14 +27,8 @@ pub struct Args {
 /// [`Failure`] for people.
 pub fn run(paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
     daemon::start_log();
-    let settings = config::load(paths)?;
-    let roster = config::roster::load(&paths.roster(), &Proto)?;
-    config::roster::check_fits(&roster, &settings)?;
+    let (settings, roster) = daemon::committee_of_up(paths)?;
     let key = keys::load(&paths.persona_key(&args.persona))?;
-    if paths.dir().is_none() {
-        return Err(Failure::new("this build watches the children of `zeta-bft up` only, not systemd's units")
-            .hint("run `zeta-bft up`, or name its folder with --dir"));
-    }
     let backend = ProcessBackend::new(paths.pid1_socket(), settings.policy.subjects.keys().cloned());
     let agent = Agent { persona: args.persona, key, settings, roster, backend };
     daemon::block_on(args.parent, |shutdown| async move { agent::run(agent, shutdown).await.map_err(explained) })?;

@@ -1,8 +1,13 @@
 //! What the daemons' commands share: the log, the runtime, and when to stop.
 
+use crate::config::paths::Paths;
+use crate::config::{self, Settings};
 use crate::error::Failure;
+use crate::protocol::roster::Roster;
 use crate::up::parent::watch_parent;
+use crate::wire::Proto;
 use std::future::Future;
+use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -15,6 +20,22 @@ pub fn start_log() {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .try_init();
+}
+
+/// What is configured for this node, and who may vote on it, for a daemon of `up`.
+///
+/// # Errors
+/// [`Failure`] when the two cannot be read or do not go together, or there is no `up` to watch.
+pub fn committee_of_up(paths: &Paths) -> Result<(Settings, Arc<Roster>), Failure> {
+    let hint = "run `zeta-bft check-config`";
+    let settings = config::load(paths).map_err(|error| Failure::new(error).hint(hint))?;
+    let roster = config::roster::load(&paths.roster(), &Proto)?;
+    config::roster::check_fits(&roster, &settings).map_err(|error| Failure::new(error).hint(hint))?;
+    if paths.dir().is_none() {
+        return Err(Failure::new("this build knows the children of `zeta-bft up` only, not systemd's units")
+            .hint("run `zeta-bft up`, or name its folder with --dir"));
+    }
+    Ok((settings, roster))
 }
 
 /// Runs a daemon on a current-thread runtime. It is given a future that is done when it should drain: at SIGTERM, SIGINT, or

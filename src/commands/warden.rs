@@ -2,12 +2,10 @@
 
 use super::daemon;
 use crate::backend::process::ProcessBackend;
-use crate::config;
 use crate::config::paths::Paths;
 use crate::error::Failure;
 use crate::keys;
 use crate::warden::{self, OpenJournal, WardenError};
-use crate::wire::Proto;
 use std::process::ExitCode;
 
 /// The one process that may act: counts vendors, journals, repairs.
@@ -24,14 +22,8 @@ pub struct Args {
 /// [`Failure`] for people.
 pub fn run(paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
     daemon::start_log();
-    let settings = config::load(paths)?;
-    let roster = config::roster::load(&paths.roster(), &Proto)?;
-    config::roster::check_fits(&roster, &settings)?;
+    let (settings, roster) = daemon::committee_of_up(paths)?;
     let key = keys::load(&paths.warden_key())?;
-    if paths.dir().is_none() {
-        return Err(Failure::new("this build repairs the children of `zeta-bft up` only, not systemd's units")
-            .hint("run `zeta-bft up`, or name its folder with --dir"));
-    }
     let journal = OpenJournal::open(&paths.journal(), &key).map_err(explained)?;
     let backend = ProcessBackend::new(paths.pid1_socket(), settings.policy.subjects.keys().cloned());
     daemon::block_on(args.parent, |shutdown| async move {
