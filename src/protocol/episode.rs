@@ -287,8 +287,8 @@ pub struct Subject {
     pub answered: u32,
     /// Soft evidence is not acted on before this.
     pub soft_from: Timestamp,
-    /// Observe mode: the run and class for which WOULD_ACT was written.
-    pub would_have: Option<(Incarnation, FaultClass)>,
+    /// Observe mode: the run and the classes for which WOULD_ACT was written.
+    pub would_have: BTreeSet<(Incarnation, FaultClass)>,
 }
 
 impl Subject {

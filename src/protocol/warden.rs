@@ -604,7 +604,7 @@ impl<C: StatementCodec> Warden<C> {
     }
 
     fn would_have_already(&self, subject: &Subject, class: FaultClass) -> bool {
-        self.policy.mode == Mode::Observe && subject.would_have == Some((subject.episode.incarnation, class))
+        self.policy.mode == Mode::Observe && subject.would_have.contains(&(subject.episode.incarnation, class))
     }
 
     fn accumulated(&self) -> Duration {

@@ -286,7 +286,8 @@ impl<C: StatementCodec> Warden<C> {
             detection: certified.detection,
         }));
         if let Some(subject) = self.subjects.get_mut(name) {
-            subject.would_have = Some((incarnation, class));
+            subject.would_have.retain(|(run, _)| *run == incarnation);
+            subject.would_have.insert((incarnation, class));
             subject.acted = true;
         }
         let settle = self

@@ -9,7 +9,7 @@ use crate::protocol::statement::{Envelope, EpisodeStatement, StateName, Statemen
 use crate::protocol::types::{Digest, EpisodeId, Incarnation, Nonce, Round, SetEpoch, SubjectName};
 use crate::protocol::view::HeldBy;
 use crate::protocol::vote_keeper::VoteKeeper;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl<C: StatementCodec> Warden<C> {
     pub(super) fn publish(&mut self) {
@@ -89,7 +89,7 @@ impl<C: StatementCodec> Warden<C> {
             acted: false,
             answered: 0,
             soft_from: self.soft_from,
-            would_have: None,
+            would_have: BTreeSet::new(),
         }
     }
 

@@ -1301,3 +1301,60 @@ fn an_environment_fault_that_a_quorum_sees_calls_a_human_once_and_restarts_nothi
     assert!(bench.acts.is_empty());
     assert_eq!(bench.state("otto"), StateName::Healthy);
 }
+
+#[test]
+fn an_action_voids_soft_votes_on_other_personas_in_the_very_same_step() {
+    // Two slots, three voters on each of two personas.
+    let mut bench = Bench::with(|policy| {
+        (policy.timing.cool_down, policy.timing.cool_down_max) = (20 * S, 20 * S);
+        for name in ["otto", "vera"] {
+            policy.subjects.get_mut(&subject(name)).unwrap().vendor = None;
+        }
+    });
+    let mut statement = bench.roster.statement().clone();
+    (statement.f, statement.q) = (2, 3);
+    for (n, name) in [(60, "alexa"), (61, "riven")] {
+        let vendor = VendorId::new(&format!("vendor-{n}")).unwrap();
+        statement.members.push(Member { persona: persona(name), vendor, key: key(n).public() });
+    }
+    bench.warden.roster = Arc::new(Roster::new(statement, Digest::of(b"roster")).unwrap());
+    let vote = |bench: &mut Bench, about: &str, class| {
+        for (voter, _) in PEOPLE {
+            bench.vote(voter, about, class);
+        }
+    };
+    for name in ["otto", "vera"] {
+        bench.kill(name);
+        vote(&mut bench, name, FaultClass::Crash);
+    }
+    bench.pass(18 * S);
+    assert_eq!(bench.acts.len(), 2);
+    for name in ["otto", "vera"] {
+        vote(&mut bench, name, FaultClass::Hang);
+        bench.tick(200 * MS);
+        assert_eq!(bench.state(name), StateName::Certified);
+    }
+    bench.tick(S);
+    for name in ["otto", "vera"] {
+        vote(&mut bench, name, FaultClass::Hang);
+    }
+    bench.tick(S);
+    assert_eq!((bench.acts.len(), bench.state("vera")), (3, StateName::Suspect));
+}
+
+#[test]
+fn observe_mode_repeats_itself_for_no_class_that_it_has_named_already() {
+    let mut bench = Bench::with(|policy| policy.mode = Mode::Observe);
+    for _ in 0..3 {
+        for class in [FaultClass::Hang, FaultClass::Broken] {
+            for _ in 0..2 {
+                for voter in ["lior", "vera"] {
+                    bench.vote(voter, "otto", class);
+                }
+            }
+            bench.tick(200 * MS);
+            bench.pass(6 * S);
+        }
+    }
+    assert_eq!(bench.receipts(ReceiptKind::WouldAct).len(), 2);
+}
