@@ -86,7 +86,8 @@ impl<C: StatementCodec> Warden<C> {
         }
         if let Some(vendor) = &subject.policy.vendor {
             let vendors = u32::try_from(self.roster.vendors().len()).unwrap_or(u32::MAX).max(1);
-            let share = per_day / vendors;
+            // Rounded down, but never to nothing: the node's own cap still stands.
+            let share = (per_day / vendors).max(1);
             let of_vendor = self.subjects.values().filter(|other| other.policy.vendor.as_ref() == Some(vendor));
             let spent = of_vendor.map(|other| other.ledger.spent_today(accumulated)).sum();
             if spent >= share {

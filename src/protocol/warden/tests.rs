@@ -1358,3 +1358,13 @@ fn observe_mode_repeats_itself_for_no_class_that_it_has_named_already() {
     }
     assert_eq!(bench.receipts(ReceiptKind::WouldAct).len(), 2);
 }
+
+#[test]
+fn a_node_with_fewer_repairs_a_day_than_vendors_still_makes_them() {
+    let mut bench = Bench::with(|policy| policy.node_per_day = 2);
+    for name in ["otto", "vera", "lior"] {
+        bench.crash_and_certify(name);
+        bench.pass(6 * S);
+    }
+    assert_eq!((bench.acts.len(), bench.state("lior")), (2, StateName::Held));
+}
