@@ -118,13 +118,14 @@ fn a_thousand_hostile_schedules_break_no_safety_rule() {
     }
     let sum = |of: fn(&Run) -> u64| runs.iter().map(of).sum::<u64>();
     println!(
-        "{seeds} seeds in {took:.1?} ({:.1} seeds/s), {} virtual s, {} steps, {} acts, {} would act, {} quarantined, states {states:?}",
+        "{seeds} seeds in {took:.1?} ({:.1} seeds/s), {} virtual s, {} steps, {} acts, {} would act, {} quarantined, trace {:016x}, states {states:?}",
         seeds as f64 / took.as_secs_f64(),
         sum(|r| r.virtual_seconds),
         sum(|r| r.steps),
         sum(|r| r.acts.into()),
         sum(|r| r.would_act.into()),
         sum(|r| r.quarantined as u64),
+        runs.iter().fold(0_u64, |all, r| all.rotate_left(9) ^ r.trace),
     );
     let broken: Vec<_> =
         runs.iter().filter_map(|run| run.violation.as_ref().map(|what| replay_line(run, what))).collect();
