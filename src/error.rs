@@ -40,10 +40,16 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.source)?;
+        let mut said = self.source.to_string();
+        write!(f, "error: {said}")?;
         let mut cause = self.source.source();
         while let Some(error) = cause {
-            write!(f, "\n  because: {error}")?;
+            // Many an error names its cause itself.
+            let text = error.to_string();
+            if !said.contains(&text) {
+                write!(f, "\n  because: {text}")?;
+                said = text;
+            }
             cause = error.source();
         }
         if let Some(hint) = &self.hint {

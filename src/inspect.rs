@@ -104,6 +104,11 @@ fn notes(view: &WardenView, background: Background<'_>) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(damage) = &view.journal_damage {
         notes.push(format!("everything is held, the journal is in doubt: {damage}"));
+        notes.push(
+            "restore the journal from a copy and restart the warden; if there is none, move journal and roster away and run \
+             `zeta-bft init`: budgets and quarantines begin anew"
+                .into(),
+        );
     }
     if view.vendors_live < roster.q() {
         notes.push(format!(

@@ -73,6 +73,12 @@ pub enum UpError {
     /// Roster and configuration do not go together.
     #[error(transparent)]
     Roster(#[from] config::roster::RosterFileError),
+    /// A key cannot be used.
+    #[error(transparent)]
+    Key(#[from] crate::keys::KeyFileError),
+    /// The journal is not there.
+    #[error(transparent)]
+    Journal(#[from] crate::journal::JournalError),
     /// PID 1.
     #[error(transparent)]
     Pid1(#[from] Pid1Error),

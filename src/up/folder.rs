@@ -9,8 +9,9 @@ use super::UpError;
 use crate::config::paths::Paths;
 use crate::config::{self, Settings};
 use crate::grpc::MAX_SOCKET_PATH;
-use crate::setup;
+use crate::journal::JournalError;
 use crate::wire::Proto;
+use crate::{keys, setup};
 use rustix::fs::FlockOperation;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::ErrorKind;
@@ -56,6 +57,8 @@ const LEFTOVERS: Duration = Duration::from_secs(8);
 /// # Errors
 /// [`UpError`] says what is in the way.
 pub async fn take(paths: &Paths, options: &Options) -> Result<Folder, UpError> {
+    // Known before any persona is: nothing is made in a folder that is too deep.
+    fits(&paths.operator_socket())?;
     for path in [paths.state(), paths.run(), paths.config()] {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(UpError::io(path))?;
     }
@@ -80,6 +83,13 @@ pub async fn take(paths: &Paths, options: &Options) -> Result<Folder, UpError> {
     }
     let settings = config::load(paths)?;
     config::roster::check_fits(&*config::roster::load(&paths.roster(), &Proto)?, &settings)?;
+    // What warden and agents would refuse is refused before anything starts.
+    for key in settings.personas.keys().map(|persona| paths.persona_key(persona)).chain([paths.warden_key()]) {
+        keys::load(&key)?;
+    }
+    if !paths.journal().exists() {
+        return Err(JournalError::Missing { path: paths.journal() }.into());
+    }
     // Sockets are for this user alone.
     std::fs::set_permissions(paths.run(), Permissions::from_mode(0o700)).map_err(UpError::io(paths.run()))?;
     fits_sockets(paths, &settings)?;
@@ -147,10 +157,12 @@ fn is_installed(program: &str) -> bool {
 
 fn fits_sockets(paths: &Paths, settings: &Settings) -> Result<(), UpError> {
     let longest = settings.personas.keys().map(|persona| paths.agent_socket(persona)).chain([paths.operator_socket()]);
-    match longest.max_by_key(|path| path.as_os_str().len()) {
-        Some(path) if path.as_os_str().as_bytes().len() > MAX_SOCKET_PATH => Err(UpError::PathTooLong { path }),
-        _ => Ok(()),
-    }
+    longest.max_by_key(|path| path.as_os_str().len()).map_or(Ok(()), |path| fits(&path))
+}
+
+fn fits(socket: &Path) -> Result<(), UpError> {
+    let fits = socket.as_os_str().as_bytes().len() <= MAX_SOCKET_PATH;
+    if fits { Ok(()) } else { Err(UpError::PathTooLong { path: socket.to_owned() }) }
 }
 
 fn leftovers(paths: &Paths) -> std::io::Result<Vec<PathBuf>> {
