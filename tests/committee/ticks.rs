@@ -46,6 +46,26 @@ fn a_persona_whose_every_tick_fails_goes_up_its_ladder_is_held_and_paged_and_blo
 }
 
 #[test]
+fn a_command_on_a_rung_is_judged_by_the_next_tick_and_not_by_those_before_it() {
+    let folder = Folder::new();
+    let broken = folder.file("broken");
+    let ladder = format!(
+        "[[personas.lior.ladder]]\naction = \"run\"\nargv = [\"/bin/rm\", \"{broken}\"]\nlimit = \"5s\"\n\
+         [[personas.lior.ladder]]\naction = \"restart\"\n"
+    );
+    let config = Config::default().persona("lior", tick(&format!("test ! -e {broken} && date"), "500ms")).with(&ladder);
+    let node = folder.up(&config, &[]);
+    let old = node.unit("lior").incarnation;
+    std::fs::write(&broken, "").unwrap();
+    node.wait_until(PATIENCE, "the command has run", || !node.history().is_empty());
+    node.wait_healthy();
+    let rungs: Vec<_> = node.intents("lior").iter().map(|intent| (intent.rung.0, intent.action.to_string())).collect();
+    assert_eq!(rungs, [(0, "run".to_owned())]);
+    assert_eq!(node.unit("lior").incarnation, old);
+    node.verify();
+}
+
+#[test]
 fn a_persona_out_of_quota_is_never_restarted_and_shown_with_the_time_it_resumes() {
     let folder = Folder::new();
     let (empty, ticks) = (folder.file("empty"), folder.file("ticks"));

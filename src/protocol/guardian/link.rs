@@ -125,7 +125,12 @@ impl<C: StatementCodec> Guardian<C> {
             return Ok(false);
         }
         if matches!(receipt.kind, ReceiptKind::Intent | ReceiptKind::Outcome) {
-            let fault = EpisodeFault { episode: receipt.episode, incarnation: receipt.before, class: receipt.class };
+            let fault = EpisodeFault {
+                episode: receipt.episode,
+                incarnation: receipt.before,
+                class: receipt.class,
+                repaired_at: (receipt.kind == ReceiptKind::Outcome).then_some(receipt.at),
+            };
             self.observe(&receipt.subject, |seen| seen.fault = Some(fault));
         }
         let encoded = self.config.codec.encode(&Record::Receipt(envelope.clone()));

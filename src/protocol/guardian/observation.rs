@@ -6,7 +6,8 @@
 //! 3. soft evidence on a unit that runs, for which the observer must be well: an answer from another process than the
 //!    unit's main one is UNKNOWN; silence is DOWN HANG; nothing heard yet is UNKNOWN;
 //! 4. a wrapper's ticks: ENVIRONMENT is shown and never voted; [`Timing::broken_ticks`] BROKEN ticks in a row are DOWN BROKEN,
-//!    as of the reading; after a repair for BROKEN the first tick that ends decides, and until then it is UNKNOWN;
+//!    as of the reading; after a repair for BROKEN the first tick that ends decides, and until then it is UNKNOWN: within the
+//!    episode only a good tick is UP;
 //! 5. otherwise UP: idle between ticks, and a long tick, are healthy.
 //!
 //! Liveness (pings, heartbeats) and progress (ticks) never refresh each other.
@@ -34,6 +35,8 @@ pub(super) struct EpisodeFault {
     pub(super) episode: EpisodeId,
     pub(super) incarnation: Incarnation,
     pub(super) class: FaultClass,
+    /// When a repair of this very run ended: a tick that began before is no word on it.
+    pub(super) repaired_at: Option<Timestamp>,
 }
 
 /// One subject, as this guardian sees it.
@@ -281,21 +284,24 @@ impl Observation {
         if !self.has_ticks {
             return up;
         }
-        let repaired_for_broken = self.fault.is_some_and(|fault| {
-            fault.class == FaultClass::Broken && Some(fault.episode) == episode && fault.incarnation != incarnation
-        });
+        // From the first vote on it until the episode ends, it takes a good tick to be UP again.
+        let broken = self.fault.filter(|fault| fault.class == FaultClass::Broken && Some(fault.episode) == episode);
         let last = self.reading.as_ref().and_then(|reading| Some((reading, reading.ticks.last.as_ref()?)));
         let Some((reading, last)) = last else {
-            return if repaired_for_broken { unknown(Reason::Grace) } else { up };
+            return if broken.is_some() { unknown(Reason::Grace) } else { up };
         };
+        let before_the_repair = broken.is_some_and(|fault| {
+            fault.incarnation == incarnation && fault.repaired_at.is_some_and(|at| last.began_at <= at)
+        });
         match last.fault {
             Some(FaultClass::Environment) => Attestation {
                 resume_at: last.resume_at,
                 observed_at: reading.at,
                 ..word(Verdict::Down, Some(FaultClass::Environment), last.reason)
             },
+            Some(FaultClass::Broken) if before_the_repair => unknown(Reason::Grace),
             Some(FaultClass::Broken)
-                if repaired_for_broken || reading.ticks.broken_in_a_row >= timing.broken_ticks.max(1) =>
+                if broken.is_some() || reading.ticks.broken_in_a_row >= timing.broken_ticks.max(1) =>
             {
                 Attestation { observed_at: reading.at, ..word(Verdict::Down, Some(FaultClass::Broken), last.reason) }
             }

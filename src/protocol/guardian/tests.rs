@@ -572,17 +572,29 @@ fn after_a_repair_for_broken_the_first_tick_that_ends_decides() {
 }
 
 #[test]
-fn a_guardian_that_did_not_vote_learns_from_the_receipt_that_the_repair_was_for_broken() {
+fn a_vote_on_the_run_after_a_repair_for_broken_does_not_make_it_up_again() {
     let mut alone = Alone::well();
+    alone.ticks("otto", 2, broken(3), None);
+    alone.publish(episode("otto", 2, 0, StateName::Suspect));
+    alone.publish(episode("otto", 5, 1, StateName::Settling));
+    alone.start("otto", 5);
+    alone.ticks("otto", 5, broken(1), None);
+    alone.publish(episode("otto", 5, 1, StateName::Suspect));
+    alone.run(1_000);
+    assert_eq!(alone.says("otto"), (DOWN, Some(FaultClass::Broken), Reason::TickFailed));
+}
+
+/// Of a repair of the run 2 of otto, in its current episode.
+fn receipt_for_broken(kind: ReceiptKind, at: Timestamp) -> Envelope {
     let current = episode("otto", 2, 0, StateName::Acting);
     let receipt = Receipt {
         cluster: current.cluster.clone(),
         node: current.node.clone(),
         boot: BOOT,
         warden: WardenInstance(1),
-        seq: 40,
+        seq: if kind == ReceiptKind::Intent { 40 } else { 41 },
         previous: Digest([4; 32]),
-        kind: ReceiptKind::Intent,
+        kind,
         episode: current.id,
         round: current.round,
         rung: Rung(0),
@@ -595,10 +607,32 @@ fn a_guardian_that_did_not_vote_learns_from_the_receipt_that_the_repair_was_for_
         detail: String::new(),
         certificate: None,
         intent: None,
-        at: Timestamp::ZERO,
+        at,
         wall_ms: 0,
     };
-    let receipt = Envelope::seal(&receipt, &key("warden", 0), &Proto);
+    Envelope::seal(&receipt, &key("warden", 0), &Proto)
+}
+
+#[test]
+fn a_repair_that_starts_no_new_process_is_judged_by_the_first_tick_after_it() {
+    let mut alone = Alone::well();
+    alone.ticks("otto", 2, broken(3), None);
+    alone.publish(episode("otto", 2, 0, StateName::Suspect));
+    alone.step(GuardianInput::FromWarden(receipt_for_broken(ReceiptKind::Intent, Timestamp::ZERO)));
+    assert_eq!(alone.says("otto"), (DOWN, Some(FaultClass::Broken), Reason::TickFailed));
+    let repaired_at = broken(3).last.unwrap().began_at;
+    alone.step(GuardianInput::FromWarden(receipt_for_broken(ReceiptKind::Outcome, repaired_at)));
+    assert_eq!(alone.says("otto"), (UNKNOWN, Some(FaultClass::Unknown), Reason::Grace));
+    let mut later = tick(4, Some(FaultClass::Broken), Reason::TickFailed);
+    later.began_at = repaired_at + Duration::from_nanos(1);
+    alone.ticks("otto", 2, TickState { last: Some(later), ..broken(4) }, None);
+    assert_eq!(alone.says("otto"), (DOWN, Some(FaultClass::Broken), Reason::TickFailed));
+}
+
+#[test]
+fn a_guardian_that_did_not_vote_learns_from_the_receipt_that_the_repair_was_for_broken() {
+    let mut alone = Alone::well();
+    let receipt = receipt_for_broken(ReceiptKind::Intent, Timestamp::ZERO);
     alone.step(GuardianInput::FromWarden(receipt.clone()));
     assert!(alone.out.contains(&GuardianEffect::KeepReceipt(receipt.clone())));
     alone.publish(episode("otto", 5, 1, StateName::Settling));

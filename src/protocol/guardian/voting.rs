@@ -155,8 +155,14 @@ impl<C: StatementCodec> Guardian<C> {
                 return;
             }
         }
-        observation.fault =
-            Some(EpisodeFault { episode: ballot.episode, incarnation: ballot.incarnation, class: ballot.class });
+        let fault = EpisodeFault {
+            episode: ballot.episode,
+            incarnation: ballot.incarnation,
+            class: ballot.class,
+            repaired_at: None,
+        };
+        let known = observation.fault.filter(|known| EpisodeFault { repaired_at: None, ..*known } == fault);
+        observation.fault = Some(known.unwrap_or(fault));
         let renew_at = (ballot.class != FaultClass::Broken).then_some(now + renewal);
         self.casts.insert(subject.clone(), Cast { ballot, signed_at: now, observed_at, renew_at });
         self.sign_vote(now, subject, ballot, Choice::Approve, out);

@@ -234,6 +234,10 @@ impl<C: StatementCodec> Warden<C> {
         // A persona's work is judged by the first tick that ends, and a tick may take this long.
         let judged_by_tick = class == FaultClass::Broken && matches!(kind, SubjectKind::Wrapper(_));
         let until = self.now + if judged_by_tick { timing.tick_limit + settle } else { settle };
+        if judged_by_tick && let Some(subject) = self.subjects.get_mut(name) {
+            // A rung that starts no new process leaves the words on what was before it.
+            subject.words.clear();
+        }
         if self.hold_on(name).is_some() {
             self.new_episode(name);
             self.enter(name, State::Healthy, "hold");
