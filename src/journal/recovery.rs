@@ -28,6 +28,7 @@ struct Fold {
     open: BTreeMap<u64, (usize, OpenIntent)>,
     holds: BTreeMap<Option<SubjectName>, (usize, u32, OperatorOrder, String)>,
     quarantined: BTreeMap<PersonaId, (usize, EquivocationProof)>,
+    readmitted: BTreeMap<PersonaId, usize>,
     receipts: VecDeque<(usize, Envelope)>,
     roster: Option<usize>,
     damage: Option<String>,
@@ -49,6 +50,7 @@ pub fn recover<C: StatementCodec + Codec<CompactedHead>>(
         open_intents: fold.open.into_values().map(|(_, intent)| intent).collect(),
         holds: fold.holds.into_values().map(|(_, uid, order, reason)| (uid, order, reason)).collect(),
         quarantined: fold.quarantined.into_iter().map(|(persona, (_, proof))| (persona, proof)).collect(),
+        readmitted: fold.readmitted.into_keys().collect(),
         receipts: fold.receipts.into_iter().map(|(_, receipt)| receipt).collect(),
         damage: fold.damage,
     }
@@ -72,6 +74,7 @@ pub fn compaction_set<C: StatementCodec + Codec<CompactedHead>>(
     keep.extend(fold.open.values().map(|(at, _)| *at));
     keep.extend(fold.holds.values().map(|(at, ..)| *at));
     keep.extend(fold.quarantined.values().map(|(at, _)| *at));
+    keep.extend(fold.readmitted.values());
     Some(keep.into_iter().filter_map(|at| records.get(at)).map(|record| record.encoded.clone()).collect())
 }
 
@@ -146,6 +149,7 @@ impl Fold {
                 }
                 OperatorOrder::Readmit { persona } => {
                     self.quarantined.remove(persona);
+                    self.readmitted.insert(persona.clone(), at);
                 }
                 OperatorOrder::Approve { .. } => {}
             },

@@ -42,6 +42,8 @@ pub(super) struct Guardian {
     pub(super) quarantined: bool,
     /// The session key it was last proven to equivocate under: never good for a session again.
     burnt: Option<PublicKey>,
+    /// Sessions up to this one, but for the one that is open, were paid for by a readmission.
+    paid: SessionIncarnation,
 }
 
 impl Guardian {
@@ -50,8 +52,9 @@ impl Guardian {
     }
 
     /// Gives the vote back. A session under the burnt key ends with it: a fresh run is needed.
-    pub(super) fn readmit(&mut self) {
+    pub(super) fn readmit(&mut self, last: SessionIncarnation) {
         self.quarantined = false;
+        self.paid = last;
         if self.session().is_some_and(|session| Some(session.session_key) == self.burnt) {
             self.window = None;
             self.heartbeat_at = None;
@@ -77,6 +80,11 @@ pub(super) fn guardians(roster: &Roster, recovered: &Recovered) -> BTreeMap<Pers
                 policy_matches: None,
                 quarantined: burnt(&member.persona).is_some(),
                 burnt: burnt(&member.persona),
+                paid: if recovered.readmitted.contains(&member.persona) {
+                    SessionIncarnation::new(recovered.instance, u32::MAX)
+                } else {
+                    SessionIncarnation::default()
+                },
             };
             (member.persona.clone(), guardian)
         })
@@ -341,9 +349,11 @@ impl<C: StatementCodec> Warden<C> {
         };
         let persona = proven.persona;
         let Some(guardian) = self.guardians.get_mut(&persona) else { return };
-        // What was proven before is paid for; and a run that has ended has no vote to lose.
+        // A run that has ended is answered for like the one that goes on, unless the operator forgave it: else a restart
+        // of the liar's agent, or of the warden, would be a way out.
         let current = guardian.session().is_some_and(|session| session.session_key == proven.session_key);
-        if guardian.quarantined || !current || self.damage.is_some() {
+        let forgiven = guardian.burnt == Some(proven.session_key) || (!current && proven.incarnation <= guardian.paid);
+        if guardian.quarantined || forgiven || self.damage.is_some() {
             return;
         }
         guardian.quarantined = true;

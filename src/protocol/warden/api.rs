@@ -50,6 +50,8 @@ pub struct Recovered {
     pub holds: Vec<(u32, OperatorOrder, String)>,
     /// Personas without a vote, and the proofs.
     pub quarantined: Vec<(PersonaId, EquivocationProof)>,
+    /// Personas that were readmitted: what they signed before this start is paid for.
+    pub readmitted: Vec<PersonaId>,
     /// The newest receipts, oldest first, at most [`Recovered::RECEIPTS`].
     pub receipts: Vec<Envelope>,
     /// The journal is damaged: everything is Held, with this text for people.

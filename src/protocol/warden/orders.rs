@@ -5,7 +5,7 @@
 use super::{Answer, Recovered, ReplyTo, State, Warden, WardenEffect};
 use crate::protocol::record::{OperatorOrder, Record};
 use crate::protocol::statement::StatementCodec;
-use crate::protocol::types::{EpisodeId, PersonaId, SubjectName};
+use crate::protocol::types::{EpisodeId, PersonaId, SessionIncarnation, SubjectName};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -153,8 +153,9 @@ impl<C: StatementCodec> Warden<C> {
     }
 
     fn readmit(&mut self, persona: &PersonaId) -> String {
+        let last = SessionIncarnation::new(self.instance, self.sessions_opened);
         if let Some(guardian) = self.guardians.get_mut(persona) {
-            guardian.readmit();
+            guardian.readmit(last);
         }
         self.raise_set_epoch();
         format!("{persona} has its vote back; if its agent still runs as it did then, restart that agent")

@@ -1368,3 +1368,45 @@ fn a_node_with_fewer_repairs_a_day_than_vendors_still_makes_them() {
     }
     assert_eq!((bench.acts.len(), bench.state("lior")), (2, StateName::Held));
 }
+
+/// Two votes of lior's with one number, as anybody who heard both can prove.
+fn proof_against_lior(bench: &mut Bench) -> super::super::statement::EquivocationProof {
+    let first = bench.make_vote("lior", "otto", FaultClass::Crash);
+    let second = Vote { choice: Choice::Withdraw, ..first.clone() };
+    let session = bench.warden.guardians[&persona("lior")].session().unwrap().envelope().clone();
+    let seal = |vote: &Vote| Envelope::seal(vote, &bench.guards[&persona("lior")].session_key, &Proto);
+    super::super::statement::EquivocationProof { session, first: seal(&first), second: seal(&second) }
+}
+
+#[test]
+fn a_liar_that_restarts_its_agent_before_it_is_proven_loses_its_vote_all_the_same() {
+    let mut bench = Bench::new();
+    let proof = proof_against_lior(&mut bench);
+    bench.open_session("lior", 60);
+    bench.step(WardenInput::ProofSubmitted(proof));
+    bench.crash_and_certify("otto");
+    assert!(bench.acts.is_empty() && bench.rejected("quarantined"));
+}
+
+#[test]
+fn what_was_forgiven_is_not_held_against_a_readmitted_persona_again_and_what_it_does_now_is() {
+    let mut bench = Bench::new();
+    bench.open_session("lior", 62);
+    let (old, older) = (proof_against_lior(&mut bench), proof_against_lior(&mut bench));
+    bench.step(WardenInput::ProofSubmitted(old.clone()));
+    assert!(matches!(bench.order(OperatorOrder::Readmit { persona: persona("lior") }), Answer::Done(_)));
+    bench.open_session("lior", 61);
+    for proof in [old.clone(), older] {
+        bench.step(WardenInput::ProofSubmitted(proof));
+        assert!(!bench.warden.guardians[&persona("lior")].quarantined);
+    }
+    // Nor after a restart of the warden, which remembers that it was readmitted.
+    let readmitted = vec![persona("lior")];
+    let recovered = Recovered { readmitted, instance: WardenInstance(1), ..Recovered::default() };
+    let mut again = Bench::recovered(policy(|_| {}), recovered);
+    again.step(WardenInput::ProofSubmitted(old));
+    assert!(!again.warden.guardians[&persona("lior")].quarantined);
+    let new = proof_against_lior(&mut again);
+    again.step(WardenInput::ProofSubmitted(new));
+    assert!(again.warden.guardians[&persona("lior")].quarantined);
+}
