@@ -32,6 +32,6 @@ fn main() -> ExitCode {
             done.unwrap_or_else(|failure| failure.report())
         }
         ["--dir", ..] => panic!("{}", std::process::Command::new(PROGRAM).args(&args).exec()),
-        _ => runner::run(&words, claims::ALL),
+        _ => runner::run(&words, claims::ALONE, claims::BESIDE),
     }
 }

@@ -11,7 +11,8 @@ pub type Claim = (&'static str, fn());
 /// Committees at once: each is seven processes.
 const AT_ONCE: usize = 2;
 
-pub fn run(words: &[&str], claims: &[Claim]) -> ExitCode {
+/// Runs the claims that measure time one by one, then the others beside each other.
+pub fn run(words: &[&str], alone: &'static [Claim], beside: &'static [Claim]) -> ExitCode {
     let (mut filters, mut skipped) = (Vec::new(), Vec::new());
     let (mut exact, mut list) = (false, false);
     let mut words = words.iter().copied();
@@ -27,31 +28,39 @@ pub fn run(words: &[&str], claims: &[Claim]) -> ExitCode {
         }
     }
     let fits = |name: &str, word: &str| if exact { name == word } else { name.contains(word) };
-    let chosen: VecDeque<&Claim> = claims
-        .iter()
-        .filter(|(name, _)| filters.is_empty() || filters.iter().any(|word| fits(name, word)))
-        .filter(|(name, _)| !skipped.iter().any(|word| fits(name, word)))
-        .collect();
+    let chosen = |claims: &'static [Claim]| -> VecDeque<&'static Claim> {
+        claims
+            .iter()
+            .filter(|(name, _)| filters.is_empty() || filters.iter().any(|word| fits(name, word)))
+            .filter(|(name, _)| !skipped.iter().any(|word| fits(name, word)))
+            .collect()
+    };
+    let known = alone.len() + beside.len();
+    let (alone, beside) = (chosen(alone), chosen(beside));
     if list {
-        chosen.iter().for_each(|(name, _)| println!("{name}: test"));
+        alone.iter().chain(&beside).for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
     }
-    let (count, left_out) = (chosen.len(), claims.len() - chosen.len());
+    let count = alone.len() + beside.len();
+    let left_out = known - count;
     println!("\nrunning {count} tests");
-    let (waiting, failed) = (Mutex::new(chosen), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                while let Some((name, show)) = next(&waiting) {
-                    let shown = std::panic::catch_unwind(AssertUnwindSafe(show));
-                    println!("test {name} ... {}", if shown.is_ok() { "ok" } else { "FAILED" });
-                    if shown.is_err() {
-                        failed.lock().expect("nobody panics with it").push(*name);
+    let failed = Mutex::new(Vec::new());
+    for (claims, at_once) in [(alone, 1), (beside, AT_ONCE)] {
+        let waiting = Mutex::new(claims);
+        std::thread::scope(|scope| {
+            for _ in 0..at_once {
+                scope.spawn(|| {
+                    while let Some((name, show)) = next(&waiting) {
+                        let shown = std::panic::catch_unwind(AssertUnwindSafe(show));
+                        println!("test {name} ... {}", if shown.is_ok() { "ok" } else { "FAILED" });
+                        if shown.is_err() {
+                            failed.lock().expect("nobody panics with it").push(*name);
+                        }
                     }
-                }
-            });
-        }
-    });
+                });
+            }
+        });
+    }
     let failed = failed.into_inner().expect("nobody panics with it");
     failed.iter().for_each(|name| println!("failed: {name}"));
     let verdict = if failed.is_empty() { "ok" } else { "FAILED" };
