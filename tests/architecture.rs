@@ -132,3 +132,26 @@ fn a_path_is_found_however_it_is_imported() {
     assert!(names("tokio::spawn(x)", "tokio"));
     assert!(!names(&without_comments("// tokio"), "tokio"));
 }
+
+/// Names in backquotes with four or more underscores: tests, as the documents cite them.
+fn cited(document: &str) -> impl Iterator<Item = &str> {
+    document.split('`').skip(1).step_by(2).filter(|name| {
+        name.matches('_').count() >= 4
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    })
+}
+
+#[test]
+fn every_test_that_a_document_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let code: String = ["src", "tests"].into_iter().flat_map(sources).map(|source| source.code).collect();
+    let mut found = 0;
+    for document in ["ARCHITECTURE.md", "SECURITY.md", "CHANGELOG.md"] {
+        let text = std::fs::read_to_string(root.join(document)).unwrap();
+        for name in cited(&text).filter(|name| !name.starts_with("zeta_bft_")) {
+            assert!(code.contains(&format!("fn {name}(")), "{document} names `{name}`, which is no function");
+            found += 1;
+        }
+    }
+    assert!(found > 40, "only {found} names were found: the documents or this reader changed");
+}
