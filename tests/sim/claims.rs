@@ -2,7 +2,7 @@
 //! a damaged journal can bring about.
 
 use crate::pid1::Fate;
-use crate::schedule::{Fault, Liars, Plan, foreign, persona};
+use crate::schedule::{Fault, Liars, Meddling, Plan, foreign, persona};
 use crate::world::World;
 use std::time::Duration;
 use zeta_bft::protocol::statement::StateName;
@@ -59,6 +59,31 @@ fn a_silent_process_is_replaced_within_patience_and_challenge() {
             assert!(took <= 3 * S, "seed {seed}: {subject} took {took:?}");
             world.run_for(4 * S);
         }
+    }
+}
+
+#[test]
+fn a_run_that_somebody_else_started_is_left_alone_though_it_has_the_same_fault() {
+    let subject = SubjectName::wrapper(&persona(0));
+    let faults = [
+        Fault::Crash { subject: subject.clone(), fate: Fate::Well },
+        Fault::Silence { subject: subject.clone(), wake_after: None },
+        Fault::BreakTicks { persona: 0, restarts: 2 },
+    ];
+    for (seed, fault) in (0..4).flat_map(|seed| faults.iter().map(move |fault| (seed, fault))) {
+        let mut world = at_rest(seed, Plan::calm(3));
+        world.fault(Fault::Meddle(Meddling::SameFault));
+        world.fault(fault.clone());
+        let mut waited = Duration::ZERO;
+        while !world.checker.aborts.contains_key("other_incarnation") {
+            assert!(waited < 20 * S, "seed {seed}: {fault:?}, aborts: {:?}", world.checker.aborts);
+            world.run_for(5 * MS);
+            waited += 5 * MS;
+            assert_eq!(world.checker.violation, None, "seed {seed}: {fault:?}");
+        }
+        assert_eq!(world.checker.acts, 0, "seed {seed}: {fault:?}");
+        // The new run is voted on anew.
+        time_to_repair(&mut world, &subject, 20 * S);
     }
 }
 

@@ -68,6 +68,8 @@ pub struct Checker {
     pages: BTreeMap<(&'static str, Option<SubjectName>), u64>,
     pub acts: u32,
     pub would_act: u32,
+    /// Actions that the last look prevented, by the warden's reason.
+    pub aborts: BTreeMap<String, u64>,
     /// Without a vote, by the warden's journal.
     quarantined: BTreeSet<PersonaId>,
     /// Proven to lie, in anybody's eyes.
@@ -98,6 +100,7 @@ impl Checker {
             pages: BTreeMap::new(),
             acts: 0,
             would_act: 0,
+            aborts: BTreeMap::new(),
             quarantined: BTreeSet::new(),
             proven: BTreeSet::new(),
             violation: None,
@@ -141,6 +144,9 @@ impl Checker {
                     ReceiptKind::Intent => self.intent(attempt, receipt, truth),
                     ReceiptKind::Outcome | ReceiptKind::Abort => {
                         self.slots.retain(|_, slot| slot.attempt != attempt);
+                        if receipt.kind == ReceiptKind::Abort {
+                            *self.aborts.entry(receipt.detail).or_default() += 1;
+                        }
                     }
                     ReceiptKind::WouldAct => {
                         self.would_act += 1;

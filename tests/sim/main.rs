@@ -36,6 +36,7 @@ struct Run {
     steps: u64,
     virtual_seconds: u64,
     states: BTreeMap<&'static str, u64>,
+    aborts: BTreeMap<String, u64>,
     acts: u32,
     would_act: u32,
     quarantined: usize,
@@ -57,6 +58,7 @@ fn run(seed: u64, log: bool) -> Run {
         steps: world.steps,
         virtual_seconds: world.now / 1_000_000_000 - 10,
         states: world.states.clone(),
+        aborts: world.checker.aborts.clone(),
         acts: world.checker.acts,
         would_act: world.checker.would_act,
         quarantined: world.checker.proven.len(),
@@ -116,9 +118,13 @@ fn a_thousand_hostile_schedules_break_no_safety_rule() {
     for (state, count) in runs.iter().flat_map(|run| &run.states) {
         *states.entry(state).or_default() += count;
     }
+    let mut aborts: BTreeMap<&str, u64> = BTreeMap::new();
+    for (why, count) in runs.iter().flat_map(|run| &run.aborts) {
+        *aborts.entry(why).or_default() += count;
+    }
     let sum = |of: fn(&Run) -> u64| runs.iter().map(of).sum::<u64>();
     println!(
-        "{seeds} seeds in {took:.1?} ({:.1} seeds/s), {} virtual s, {} steps, {} acts, {} would act, {} quarantined, trace {:016x}, states {states:?}",
+        "{seeds} seeds in {took:.1?} ({:.1} seeds/s), {} virtual s, {} steps, {} acts, {} would act, {} quarantined, trace {:016x}, states {states:?}, aborts {aborts:?}",
         seeds as f64 / took.as_secs_f64(),
         sum(|r| r.virtual_seconds),
         sum(|r| r.steps),
@@ -134,6 +140,7 @@ fn a_thousand_hostile_schedules_break_no_safety_rule() {
         for state in StateName::ALL {
             assert!(states.contains_key(state.as_str()), "no seed reached the state {state}");
         }
+        assert!(aborts.contains_key("other_incarnation"), "no last look found another run: {aborts:?}");
     }
 }
 

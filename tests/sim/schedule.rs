@@ -33,6 +33,15 @@ pub enum Liars {
     Everybody,
 }
 
+/// How somebody else's restart comes between INTENT and the last look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meddling {
+    /// Just before the look. The new run is well.
+    Well,
+    /// While INTENT is on its way to the disk. The new run soon has the fault of the old one: only its incarnation differs.
+    SameFault,
+}
+
 /// What the harness does to the node.
 #[derive(Clone, Debug)]
 pub enum Fault {
@@ -103,8 +112,8 @@ pub enum Fault {
         warden: bool,
         lasts: Duration,
     },
-    /// Somebody restarts the next unit that is about to be acted on, just before the last look.
-    Meddle,
+    /// Somebody restarts the next unit that is about to be acted on, between INTENT and the last look.
+    Meddle(Meddling),
     Reconnect {
         a: usize,
         b: usize,
@@ -303,19 +312,33 @@ impl Plan {
                 faults.push((at, Fault::Crash { subject, fate: crate::pid1::Fate::Well }));
             }
         }
+        let policy = policy(personas, budget, node_per_day, mode, rng.chance(50));
+        let keep_holds = rng.chance(30);
+        let auto_restart = if rng.chance(70) { rng.ms(20, 900) } else { rng.ms(3000, 30_000) };
+        if rng.chance(20) {
+            // Something to repair, and somebody who restarts it in vain when the warden is about to.
+            let at = rng.between(Duration::from_millis(1000), heal_at);
+            let subject = Fault::subject(rng, personas);
+            faults.push((at, Fault::Meddle(Meddling::SameFault)));
+            let fault = match rng.below(2) {
+                0 => Fault::Crash { subject, fate: crate::pid1::Fate::Well },
+                _ => Fault::Silence { subject, wake_after: None },
+            };
+            faults.push((at, fault));
+        }
         faults.sort_by_key(|(at, _)| *at);
         Self {
             personas,
             f,
             q,
-            policy: policy(personas, budget, node_per_day, mode, rng.chance(50)),
+            policy,
             liars,
             weather,
             faults,
             heal_at,
-            keep_holds: rng.chance(30),
+            keep_holds,
             recovery: Duration::from_secs(60),
-            auto_restart: if rng.chance(70) { rng.ms(20, 900) } else { rng.ms(3000, 30_000) },
+            auto_restart,
         }
     }
 }
@@ -369,7 +392,7 @@ impl Fault {
             82..85 => Self::Partition { a: who, b: ends(rng), lasts: rng.ms(200, 4000) },
             85..88 => Self::Isolate { persona: who, warden: rng.chance(30), lasts: rng.ms(500, 5000) },
             88..90 => Self::Reconnect { a: who, b: ends(rng) },
-            90..92 => Self::Meddle,
+            90..92 => Self::Meddle(Meddling::Well),
             92..94 => Self::Suspend { lasts: rng.ms(100, 60_000) },
             94..96 => Self::Reboot { down: rng.ms(500, 5000) },
             96 => Self::SlowDisk { lasts: rng.ms(200, 3000) },

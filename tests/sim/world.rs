@@ -16,7 +16,7 @@ use crate::journal::VirtualJournal;
 use crate::network::Network;
 use crate::pid1::{OnExit, Pid1};
 use crate::rng::Rng;
-use crate::schedule::{self, Plan};
+use crate::schedule::{self, Meddling, Plan};
 use crate::wrapper::{Work, Wrapper};
 use events::Event;
 use std::collections::BTreeMap;
@@ -70,7 +70,7 @@ pub struct World {
     disturbed_until: u64,
     wall_offset: i64,
     doom: Option<Doom>,
-    meddle: bool,
+    meddle: Option<Meddling>,
     booting: bool,
     healed: bool,
     pub checker: Checker,
@@ -148,7 +148,7 @@ impl World {
             disturbed_until: 0,
             wall_offset: 0,
             doom: None,
-            meddle: false,
+            meddle: None,
             booting: false,
             healed: false,
             checker,

@@ -110,7 +110,7 @@ impl World {
                     self.fault(Fault::Partition { a: persona, b: other, lasts });
                 }
             }
-            Fault::Meddle => self.meddle = true,
+            Fault::Meddle(meddling) => self.meddle = Some(meddling),
             Fault::Reconnect { a, b } => {
                 let (a, b) = (Self::end(a), Self::end(b));
                 if a != b {

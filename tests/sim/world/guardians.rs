@@ -7,7 +7,7 @@ use crate::agents::{AgentProcess, Mind, Via};
 use crate::liar::{Liar, To};
 use crate::network::End;
 use crate::pid1::Breath;
-use crate::schedule::{self};
+use crate::schedule;
 use std::time::Duration;
 use zeta_bft::protocol::guardian::{Guardian, GuardianConfig, GuardianEffect, GuardianEvent, GuardianInput};
 use zeta_bft::protocol::signing::{Domain, SigningKey};

@@ -27,7 +27,7 @@ impl World {
         self.slow_start.clear();
         self.refuse.clear();
         self.doom = None;
-        self.meddle = false;
+        self.meddle = None;
         for a in 0..self.plan.personas {
             self.break_link(End::Agent(a), End::Warden);
             for b in a + 1..self.plan.personas {

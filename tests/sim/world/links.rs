@@ -4,7 +4,7 @@ use super::World;
 use super::events::{Event, guardian};
 use crate::agents::Via;
 use crate::network::End;
-use crate::schedule::{self};
+use crate::schedule;
 use zeta_bft::protocol::guardian::GuardianInput;
 use zeta_bft::protocol::warden::WardenInput;
 

@@ -4,10 +4,10 @@ use super::World;
 use super::events::{Event, JobStep, guardian};
 use crate::agents::Timer;
 use crate::pid1::{Breath, Fate};
-use crate::schedule::{self};
+use crate::schedule::{self, Fault};
 use crate::wrapper::{Work, Wrapper};
 use std::time::Duration;
-use zeta_bft::protocol::evidence::LastExit;
+use zeta_bft::protocol::evidence::{FaultClass, LastExit};
 use zeta_bft::protocol::guardian::GuardianInput;
 use zeta_bft::protocol::policy::{Action, SubjectKind};
 use zeta_bft::protocol::types::SubjectName;
@@ -107,6 +107,20 @@ impl World {
             JobStep::Crash => self.crash(&subject, LastExit::Code(3)),
             JobStep::Silence => self.silence(&subject, Breath::Silent),
         }
+    }
+
+    /// Somebody else restarts a unit, and its new run has the fault of the old one at once.
+    pub(super) fn restart_in_vain(&mut self, subject: &SubjectName, class: FaultClass) {
+        self.note(|| format!("somebody restarts {subject} in vain"));
+        self.begin_start(subject, Duration::ZERO, Duration::from_micros(10));
+        let (subject, fate) = (subject.clone(), self.pid1.unit(subject).fate);
+        let fault = match class {
+            FaultClass::Crash => Fault::Crash { subject, fate },
+            FaultClass::Hang => Fault::Silence { subject, wake_after: None },
+            // The work fails, whoever does it.
+            _ => return,
+        };
+        self.after(Duration::from_micros(20), Event::Fault(fault));
     }
 
     pub(super) fn crash(&mut self, subject: &SubjectName, exit: LastExit) {

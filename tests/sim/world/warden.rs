@@ -5,7 +5,7 @@ use super::{MS, READ, World};
 use crate::agents::{Timer, Via, WardenProcess};
 use crate::network::End;
 use crate::pid1::Breath;
-use crate::schedule::{self};
+use crate::schedule::{self, Meddling};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use zeta_bft::protocol::guardian::GuardianInput;
@@ -172,11 +172,17 @@ impl World {
                     return self.warden_ends(Some(down));
                 }
                 Some(Doom::AfterEffects(left)) => *left -= 1,
-                Some(Doom::Intent) if is_intent(&effect) => self.die_soon(6_000),
+                Some(Doom::Intent) if intent_of(&effect).is_some() => self.die_soon(6_000),
                 Some(Doom::Act) if matches!(effect, WardenEffect::Act(_)) => self.die_soon(70_000),
                 _ => {}
             }
+            let meddled = self.meddle == Some(Meddling::SameFault);
+            let intent = if meddled { intent_of(&effect) } else { None };
             self.warden_effect(effect);
+            if let Some(intent) = intent {
+                self.meddle = None;
+                self.restart_in_vain(&intent.subject, intent.class);
+            }
             if self.warden.is_none() {
                 return;
             }
@@ -231,7 +237,8 @@ impl World {
                 self.soon(20, 500, Event::Warden { run, via: None, input });
             }
             WardenEffect::Reread { attempt, subject } => {
-                if std::mem::take(&mut self.meddle) {
+                if self.meddle == Some(Meddling::Well) {
+                    self.meddle = None;
                     self.begin_start(&subject, Duration::ZERO, Duration::from_micros(10));
                 }
                 self.soon(50, 4_000, Event::Reread { run, attempt, subject });
@@ -335,9 +342,9 @@ impl World {
     }
 }
 
-pub(super) fn is_intent(effect: &WardenEffect) -> bool {
-    matches!(effect, WardenEffect::Append { record: Record::Receipt(envelope), .. }
-        if Codec::<Receipt>::decode(&Proto, &envelope.payload).is_ok_and(|r| r.kind == ReceiptKind::Intent))
+fn intent_of(effect: &WardenEffect) -> Option<Receipt> {
+    let WardenEffect::Append { record: Record::Receipt(envelope), .. } = effect else { return None };
+    Codec::<Receipt>::decode(&Proto, &envelope.payload).ok().filter(|receipt| receipt.kind == ReceiptKind::Intent)
 }
 
 pub(super) fn kind_of(record: &Record) -> String {
