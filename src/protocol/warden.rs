@@ -368,6 +368,10 @@ impl<C: StatementCodec> Warden<C> {
         }
         match (self.now >= *deadline, silent) {
             (false, _) => None,
+            // A warden that was late itself may not have read an answer that came in time.
+            (true, false) if self.now.saturating_since(*deadline) > self.policy.timing.hang.challenge / 2 => {
+                Some(Move::To(State::Suspect, "warden_late"))
+            }
             (true, false) => Some(Move::Silent),
             (true, true) => Some(Move::To(State::Suspect, "run_delay_unknown")),
         }

@@ -1410,3 +1410,21 @@ fn what_was_forgiven_is_not_held_against_a_readmitted_persona_again_and_what_it_
     again.step(WardenInput::ProofSubmitted(new));
     assert!(again.warden.guardians[&persona("lior")].quarantined);
 }
+
+#[test]
+fn a_warden_that_was_late_itself_calls_nobody_silent() {
+    let mut bench = Bench::new();
+    for voter in ["lior", "vera"] {
+        bench.vote(voter, "otto", FaultClass::Hang);
+    }
+    // The answer may lie unread: the warden did not run when it came.
+    bench.tick(400 * MS);
+    assert_eq!((bench.acts.len(), bench.challenges.len()), (0, 1));
+    bench.tick(S);
+    for voter in ["lior", "vera"] {
+        bench.vote(voter, "otto", FaultClass::Hang);
+    }
+    assert_eq!(bench.challenges.len(), 2, "it asks again");
+    bench.tick(200 * MS);
+    assert_eq!(bench.acts.len(), 1);
+}
