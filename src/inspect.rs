@@ -189,7 +189,15 @@ fn subject_note(status: &SubjectStatus) -> Option<String> {
     if status.state != StateName::Healthy {
         return Some(format!("{name} is {}: {}", words(status.state.as_str()), words(status.reason)));
     }
-    (status.margin < 0).then(|| format!("{name} could not be repaired now: {} vote(s) are missing", -status.margin))
+    (status.margin < 0).then(|| format!("{name} could not be repaired now: {}", votes_missing(status.margin)))
+}
+
+/// A negative margin in words.
+pub fn votes_missing(margin: i32) -> String {
+    match margin.unsigned_abs() {
+        1 => "one vote is missing".to_owned(),
+        n => format!("{n} votes are missing"),
+    }
 }
 
 /// One subject.

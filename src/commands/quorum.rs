@@ -4,6 +4,7 @@ use super::ask::{Silence, block_on, inspect, json_line, plain, print, subject};
 use crate::config::paths::Paths;
 use crate::error::Failure;
 use crate::grpc::client::Backoff;
+use crate::inspect::votes_missing;
 use crate::protocol::types::SubjectName;
 use crate::wire::v1::{QuorumRequest, QuorumView, SubjectView};
 use std::fmt::Write as _;
@@ -139,9 +140,10 @@ fn render(view: &QuorumView) -> String {
     vendors.dedup();
     let unverified = if view.verified { "" } else { " (unverified)" };
     let margin = match view.margin {
-        n if n < 0 => format!("{} vote(s) are missing to repair some subject", n.unsigned_abs()),
+        n if n < 0 => format!("{} to repair some subject", votes_missing(n)),
         0 => "no further failure can be borne".to_owned(),
-        n => format!("{n} further failure(s) can be borne"),
+        1 => "one further failure can be borne".to_owned(),
+        n => format!("{n} further failures can be borne"),
     };
     let mut text = format!(
         "{}{unverified}: {} of {} vendors live, {} must agree; {margin}\n",

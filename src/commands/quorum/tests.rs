@@ -78,7 +78,7 @@ fn view() -> QuorumView {
 #[test]
 fn people_read_the_status_first_then_what_is_missing_then_every_subject() {
     let wanted = "\
-degraded: 2 of 3 vendors live, 2 must agree; 1 vote(s) are missing to repair some subject
+degraded: 2 of 3 vendors live, 2 must agree; one vote is missing to repair some subject
   lior is held by uid 0 until released: upgrade\u{fffd}[31m
 node n, roster 1, f = 1, mode act, warden instance 3
 
