@@ -25,6 +25,17 @@ pub fn unix() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// The moment `after` from now, on the runtime's own clock: for how long a shell waits, never for a rule.
+#[allow(clippy::disallowed_methods)]
+pub fn deadline(after: Duration) -> tokio::time::Instant {
+    tokio::time::Instant::now() + after
+}
+
+/// Whether a [`deadline`] has come.
+pub fn is_past(moment: tokio::time::Instant) -> bool {
+    deadline(Duration::ZERO) >= moment
+}
+
 /// Milliseconds of [`unix`].
 pub fn unix_ms() -> u64 {
     u64::try_from(unix().as_millis()).unwrap_or(u64::MAX)

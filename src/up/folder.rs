@@ -6,6 +6,7 @@
 //!   `conf.d` and taken away by the next run that does not ask for them.
 
 use super::UpError;
+use crate::clock;
 use crate::config::paths::Paths;
 use crate::config::{self, Settings};
 use crate::grpc::MAX_SOCKET_PATH;
@@ -179,12 +180,12 @@ fn leftovers(paths: &Paths) -> std::io::Result<Vec<PathBuf>> {
 /// The daemons of an `up` that was killed end by themselves, but not at once: waits for them, then clears the sockets.
 async fn clear_leftovers(paths: &Paths) -> Result<(), UpError> {
     let found = leftovers(paths).map_err(UpError::io(paths.run()))?;
-    let deadline = tokio::time::Instant::now() + LEFTOVERS;
+    let deadline = clock::deadline(LEFTOVERS);
     for path in found {
         while path.extension().is_some_and(|kind| kind == "sock")
             && std::os::unix::net::UnixStream::connect(&path).is_ok()
         {
-            if tokio::time::Instant::now() >= deadline {
+            if clock::is_past(deadline) {
                 return Err(UpError::StillServed { path });
             }
             tokio::time::sleep(Duration::from_millis(50)).await;

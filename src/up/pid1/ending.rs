@@ -1,6 +1,7 @@
 //! How units end: asked to, killed, and buried with all that they started; one of them, or everything.
 
 use super::{Claim, Pid1, Pid1Error, STOP_LIMIT, SWEEP_LIMIT, UnitName, kernel_pid};
+use crate::clock;
 use crate::protocol::evidence::Activity;
 use crate::up::pid1::Change;
 use crate::up::tree;
@@ -55,7 +56,7 @@ impl Pid1 {
         for units in orders.into_values() {
             // Ask all of one order first, then wait for each: the limits run side by side.
             units.iter().for_each(|unit| self.ask_to_stop(unit));
-            let deadline = tokio::time::Instant::now() + STOP_LIMIT;
+            let deadline = clock::deadline(STOP_LIMIT);
             for unit in units {
                 let gone = self.wait_until_gone(&unit, deadline).await;
                 if !gone && let Err(error) = self.end(&unit, true).await {
@@ -71,12 +72,12 @@ impl Pid1 {
     async fn end(&self, unit: &UnitName, kill_first: bool) -> Result<(), Pid1Error> {
         if !kill_first {
             self.ask_to_stop(unit);
-            if self.wait_until_gone(unit, tokio::time::Instant::now() + STOP_LIMIT).await {
+            if self.wait_until_gone(unit, clock::deadline(STOP_LIMIT)).await {
                 return Ok(());
             }
         }
         self.signal(unit, Signal::KILL);
-        if self.wait_until_gone(unit, tokio::time::Instant::now() + STOP_LIMIT).await {
+        if self.wait_until_gone(unit, clock::deadline(STOP_LIMIT)).await {
             return Ok(());
         }
         match self.state(unit).and_then(|state| state.main_pid) {
@@ -119,13 +120,13 @@ impl Pid1 {
     /// Kills what dead units left behind, layer by layer, until nothing is left.
     pub(in crate::up) async fn bury(&self) -> Result<(), Pid1Error> {
         let mut reaps = self.shared.reaps.subscribe();
-        let deadline = tokio::time::Instant::now() + SWEEP_LIMIT;
+        let deadline = clock::deadline(SWEEP_LIMIT);
         loop {
             self.reap();
             reaps.mark_unchanged();
             let strays = self.kill_strays()?;
             let Some(example) = strays.first().copied() else { return Ok(()) };
-            if tokio::time::Instant::now() >= deadline {
+            if clock::is_past(deadline) {
                 return Err(Pid1Error::StraysRemain { left: strays.len(), example });
             }
             // An end wakes us at once; the short limit covers one that came in between.
