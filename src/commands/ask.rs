@@ -154,7 +154,7 @@ where
             let client = OperatorServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
             answer(order(client).await)
         });
-        // Refused or unheard: either way it was not done.
+        // Refused: it was not done. Unheard: it may have been or still be; `quorum` tells.
         given.await.map_err(|silence| silence.into_failure().code(1))
     })?;
     print(&format!("{}\n", plain(&done.text)))?;
