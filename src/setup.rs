@@ -96,6 +96,10 @@ pub fn initialise(paths: &Paths, node_toml: &str) -> Result<Initialised, SetupEr
     for path in [paths.config(), paths.state(), paths.run()] {
         folder(path, 0o755)?;
     }
+    let journal = paths.journal();
+    if let Some(of_warden) = journal.parent() {
+        folder(of_warden, 0o700)?;
+    }
     folder(&paths.keys(), 0o700)?;
     let mut key = |path: PathBuf| -> Result<SigningKey, SetupError> {
         if path.exists() {
@@ -112,7 +116,6 @@ pub fn initialise(paths: &Paths, node_toml: &str) -> Result<Initialised, SetupEr
         .keys()
         .map(|persona| Ok((persona.clone(), key(paths.persona_key(persona))?.public())))
         .collect::<Result<_, SetupError>>()?;
-    let journal = paths.journal();
     match Journal::create(&journal) {
         Ok(_) => written.push(journal),
         Err(JournalError::Exists { .. }) => {

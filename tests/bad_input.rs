@@ -348,7 +348,7 @@ fn a_lost_journal_is_not_replaced_by_an_empty_one() {
     std::fs::remove_file(folder.paths.journal()).unwrap();
     for words in [["up"], ["warden"]] {
         let said = folder.refused(&words);
-        says(&said, &["error: there is no journal at ", "state/warden.journal", "restore it"]);
+        says(&said, &["error: there is no journal at ", "state/warden/warden.journal", "restore it"]);
     }
     assert!(!folder.paths.journal().exists());
 }

@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn the_kept_receipt_is_read_again_and_a_damaged_one_is_as_good_as_none() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state/otto.receipt");
+        let path = dir.path().join("state/agent-otto/last.receipt");
         assert_eq!(load(&path), None);
         let receipt = |byte| Envelope {
             domain: Domain::Receipt,

@@ -3,6 +3,7 @@
 //! Two implementations: `process` (under `zeta-bft up`, which plays PID 1 for its children) and systemd over D-Bus.
 
 pub mod process;
+pub mod systemd;
 
 use crate::protocol::evidence::UnitState;
 use crate::protocol::types::SubjectName;

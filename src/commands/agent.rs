@@ -3,12 +3,14 @@
 use super::daemon;
 use crate::agent::{self, Agent, AgentError};
 use crate::backend::process::ProcessBackend;
+use crate::backend::systemd::SystemdBackend;
 use crate::config::paths::Paths;
 use crate::error::Failure;
 use crate::grpc::server::ServeError;
 use crate::keys;
 use crate::protocol::types::PersonaId;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// The sidecar of one persona: observes, signs, gossips, votes.
 #[derive(Debug, clap::Args)]
@@ -27,11 +29,20 @@ pub struct Args {
 /// [`Failure`] for people.
 pub fn run(paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
     daemon::start_log();
-    let (settings, roster) = daemon::committee_of_up(paths)?;
+    let (settings, roster) = daemon::committee(paths)?;
     let key = keys::load(&paths.persona_key(&args.persona))?;
-    let backend = ProcessBackend::new(paths.pid1_socket(), settings.policy.subjects.keys().cloned());
-    let agent = Agent { persona: args.persona, key, settings, roster, backend };
-    daemon::block_on(args.parent, |shutdown| async move { agent::run(agent, shutdown).await.map_err(explained) })?;
+    let persona = args.persona;
+    daemon::block_on(args.parent, |shutdown| async move {
+        let policy = Arc::clone(&settings.policy);
+        let ended = if paths.dir().is_some() {
+            let backend = ProcessBackend::new(paths.pid1_socket(), policy.subjects.keys().cloned());
+            agent::run(Agent { persona, key, settings, roster, backend }, shutdown).await
+        } else {
+            let backend = SystemdBackend::new(policy, paths.clone());
+            agent::run(Agent { persona, key, settings, roster, backend }, shutdown).await
+        };
+        ended.map_err(explained)
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

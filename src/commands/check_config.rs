@@ -222,14 +222,18 @@ mod tests {
         });
         assert_eq!(found.errors[0], "there is no roster at DIR/etc/roster: `zeta-bft init` makes one");
         assert!(found.errors[1].contains("others can read the key file DIR/etc/keys/warden.pem"), "{:?}", found.errors);
-        assert!(found.errors[2].starts_with("there is no journal at DIR/state/warden.journal"), "{:?}", found.errors);
+        assert!(
+            found.errors[2].starts_with("there is no journal at DIR/state/warden/warden.journal"),
+            "{:?}",
+            found.errors
+        );
     }
 
     #[test]
     fn a_damaged_journal_is_found_and_left_as_it_is() {
         let found = findings(|paths| std::fs::write(paths.journal(), b"not a journal").unwrap());
         assert!(
-            found.errors[0].starts_with("the journal DIR/state/warden.journal is damaged at byte 0"),
+            found.errors[0].starts_with("the journal DIR/state/warden/warden.journal is damaged at byte 0"),
             "{:?}",
             found.errors
         );

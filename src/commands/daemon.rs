@@ -22,19 +22,15 @@ pub fn start_log() {
         .try_init();
 }
 
-/// What is configured for this node, and who may vote on it, for a daemon of `up`.
+/// What is configured, and who may vote.
 ///
 /// # Errors
-/// [`Failure`] when the two cannot be read or do not go together, or there is no `up` to watch.
-pub fn committee_of_up(paths: &Paths) -> Result<(Settings, Arc<Roster>), Failure> {
+/// [`Failure`] when the two cannot be read or do not go together.
+pub fn committee(paths: &Paths) -> Result<(Settings, Arc<Roster>), Failure> {
     let hint = "run `zeta-bft check-config`";
     let settings = config::load(paths).map_err(|error| Failure::new(error).hint(hint))?;
     let roster = config::roster::load(&paths.roster(), &Proto)?;
     config::roster::check_fits(&roster, &settings).map_err(|error| Failure::new(error).hint(hint))?;
-    if paths.dir().is_none() {
-        return Err(Failure::new("this build knows the children of `zeta-bft up` only, not systemd's units")
-            .hint("run `zeta-bft up`, or name its folder with --dir"));
-    }
     Ok((settings, roster))
 }
 

@@ -83,10 +83,9 @@ fn agent_sockets(run: &Path) -> Vec<PathBuf> {
         .into_iter()
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            name.starts_with("agent-") && name.ends_with(".sock")
-        })
+        .filter(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("agent-")))
+        .map(|folder| folder.join("agent.sock"))
+        .filter(|socket| socket.exists())
         .collect();
     sockets.sort();
     sockets

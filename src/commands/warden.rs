@@ -2,11 +2,13 @@
 
 use super::daemon;
 use crate::backend::process::ProcessBackend;
+use crate::backend::systemd::SystemdBackend;
 use crate::config::paths::Paths;
 use crate::error::Failure;
 use crate::keys;
 use crate::warden::{self, OpenJournal, WardenError};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// The one process that may act: counts vendors, journals, repairs.
 #[derive(Debug, clap::Args)]
@@ -22,12 +24,19 @@ pub struct Args {
 /// [`Failure`] for people.
 pub fn run(paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
     daemon::start_log();
-    let (settings, roster) = daemon::committee_of_up(paths)?;
+    let (settings, roster) = daemon::committee(paths)?;
     let key = keys::load(&paths.warden_key())?;
     let journal = OpenJournal::open(&paths.journal(), &key).map_err(explained)?;
-    let backend = ProcessBackend::new(paths.pid1_socket(), settings.policy.subjects.keys().cloned());
     daemon::block_on(args.parent, |shutdown| async move {
-        warden::run(settings, roster, key, journal, backend, shutdown).await.map_err(explained)
+        let policy = Arc::clone(&settings.policy);
+        let ended = if paths.dir().is_some() {
+            let backend = ProcessBackend::new(paths.pid1_socket(), policy.subjects.keys().cloned());
+            warden::run(settings, roster, key, journal, backend, shutdown).await
+        } else {
+            let backend = SystemdBackend::new(policy, paths.clone());
+            warden::run(settings, roster, key, journal, backend, shutdown).await
+        };
+        ended.map_err(explained)
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,7 @@
 //! Where everything lies: `/etc`, `/var/lib` and `/run`, or one folder with `--dir`.
+//!
+//! Each daemon writes below folders of its own in `run` and `state` (`warden`, `agent-otto`, `wrap-otto`), so that on a node
+//! each can belong to the daemon's user and nobody can put a socket in another's place.
 
 use crate::protocol::types::PersonaId;
 use std::path::{Path, PathBuf};
@@ -92,31 +95,31 @@ impl Paths {
     }
     /// The warden's journal.
     pub fn journal(&self) -> PathBuf {
-        self.state.join("warden.journal")
+        self.state.join("warden/warden.journal")
     }
     /// The highest receipt that an agent has seen.
     pub fn last_receipt(&self, persona: &PersonaId) -> PathBuf {
-        self.state.join(format!("{persona}.receipt"))
+        self.state.join(format!("agent-{persona}/last.receipt"))
     }
     /// The warden's socket for agents and wrappers: `WardenService`.
     pub fn warden_socket(&self) -> PathBuf {
-        self.run.join("warden.sock")
+        self.run.join("warden/warden.sock")
     }
     /// The warden's socket for anybody who may look: `InspectService`.
     pub fn inspect_socket(&self) -> PathBuf {
-        self.run.join("inspect.sock")
+        self.run.join("warden/inspect.sock")
     }
     /// The warden's socket for root: `OperatorService`.
     pub fn operator_socket(&self) -> PathBuf {
-        self.run.join("operator.sock")
+        self.run.join("warden/operator.sock")
     }
     /// An agent's socket: `PeerService`, `InspectService`.
     pub fn agent_socket(&self, persona: &PersonaId) -> PathBuf {
-        self.run.join(format!("agent-{persona}.sock"))
+        self.run.join(format!("agent-{persona}/agent.sock"))
     }
     /// A wrapper's socket: `WrapperService`.
     pub fn wrapper_socket(&self, persona: &PersonaId) -> PathBuf {
-        self.run.join(format!("wrap-{persona}.sock"))
+        self.run.join(format!("wrap-{persona}/wrap.sock"))
     }
     /// Where `up` plays PID 1.
     pub fn pid1_socket(&self) -> PathBuf {
@@ -124,6 +127,14 @@ impl Paths {
     }
     /// Where a daemon writes the address that its scrape port got (`warden`, `agent-otto`, `wrap-otto`).
     pub fn metrics_address(&self, daemon: &str) -> PathBuf {
-        self.run.join(format!("{daemon}.metrics"))
+        self.run.join(daemon).join("metrics")
+    }
+    /// Where a rung that PID 1 runs for the warden leaves what it printed.
+    pub fn rung_output(&self, instance: &str) -> PathBuf {
+        self.run.join("rung").join(instance)
+    }
+    /// Where the warden leaves a page for the unit that sends it.
+    pub fn page(&self, instance: &str) -> PathBuf {
+        self.run.join("warden/pages").join(instance)
     }
 }

@@ -412,7 +412,7 @@ fn only_files_below_few_folders_are_moved_or_copied_aside() {
     assert_eq!(check("/var/lib/rancher/k3s/agent/client-kubelet.key", false), Ok(()));
     assert_eq!(check("/var/lib/rancher/k3s/server/db", true), Ok(()));
     assert_eq!(check("/var/lib/rancher/k3s/server/db/state.db-wal", true), Ok(()));
-    assert_eq!(check("/var/lib/zeta-bft/otto.receipt", false), Ok(()));
+    assert_eq!(check("/var/lib/zeta-bft/agent-otto/last.receipt", false), Ok(()));
     for path in [
         "agent/x",
         "/",
@@ -427,7 +427,7 @@ fn only_files_below_few_folders_are_moved_or_copied_aside() {
         assert!(matches!(check(path, true), Err(never::Never::Outside { .. })), "{path}");
     }
     for path in
-        ["/var/lib/rancher/k3s/server/db", "/var/lib/rancher/k3s/server/tls", "/var/lib/zeta-bft/warden.journal"]
+        ["/var/lib/rancher/k3s/server/db", "/var/lib/rancher/k3s/server/tls", "/var/lib/zeta-bft/warden/warden.journal"]
     {
         assert!(matches!(check(path, false), Err(never::Never::Always { .. })), "{path}");
     }

@@ -166,14 +166,23 @@ fn fits(socket: &Path) -> Result<(), UpError> {
     if fits { Ok(()) } else { Err(UpError::PathTooLong { path: socket.to_owned() }) }
 }
 
+/// Sockets and scrape addresses, in `run` itself and in the folders of the daemons.
 fn leftovers(paths: &Paths) -> std::io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(paths.run())? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|kind| kind == "sock" || kind == "metrics") {
-            found.push(path);
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            for inner in std::fs::read_dir(entry.path())? {
+                found.push(inner?.path());
+            }
+        } else {
+            found.push(entry.path());
         }
     }
+    let left = |path: &PathBuf| {
+        path.extension().is_some_and(|kind| kind == "sock") || path.file_name().is_some_and(|name| name == "metrics")
+    };
+    found.retain(left);
     Ok(found)
 }
 

@@ -139,10 +139,12 @@ fn without_a_warden_and_agents_the_failure_says_so_with_exit_code_3() {
 #[test]
 fn agents_are_found_by_their_sockets() {
     let dir = tempfile::tempdir().unwrap();
-    for name in ["agent-vera.sock", "agent-otto.sock", "warden.sock", "agent-otto.metrics"] {
-        std::fs::write(dir.path().join(name), "").unwrap();
+    for name in ["agent-vera/agent.sock", "agent-otto/agent.sock", "warden/warden.sock", "agent-lior/metrics"] {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "").unwrap();
     }
-    let names: Vec<_> = agent_sockets(dir.path()).iter().map(|path| path.file_name().unwrap().to_owned()).collect();
-    assert_eq!(names, ["agent-otto.sock", "agent-vera.sock"]);
+    let expected = ["agent-otto/agent.sock", "agent-vera/agent.sock"].map(|name| dir.path().join(name));
+    assert_eq!(agent_sockets(dir.path()), expected);
     assert!(agent_sockets(Path::new("/nonexistent")).is_empty());
 }
