@@ -13,6 +13,7 @@ pub mod never;
 pub mod paths;
 pub mod patterns;
 pub mod roster;
+pub mod rung;
 pub mod settings;
 mod source;
 mod templates;
