@@ -174,7 +174,10 @@ pub async fn run<B: Backend>(agent: Agent<B>, shutdown: impl Future<Output = ()>
         _ = tasks.join_next() => Err(AgentError::Ended("observer")),
     };
     info!(%persona, "agent stops");
-    notify(&[sd_notify::NotifyState::Stopping]);
+    if ended.is_ok() {
+        // Only then: an end by itself that says it stops would look to PID 1 as if somebody had stopped it.
+        notify(&[sd_notify::NotifyState::Stopping]);
+    }
     tasks.abort_all();
     drop(drain);
     socket.stop().await;

@@ -205,7 +205,10 @@ pub async fn run<B: Backend>(
     let ended = Engine::new(core, born, parts).run(inbox, shutdown).await;
 
     health.not_ready("stopping");
-    notify(&[sd_notify::NotifyState::Stopping]);
+    if ended.is_ok() {
+        // Only then: an end by itself that says it stops would look to PID 1 as if somebody had stopped it.
+        notify(&[sd_notify::NotifyState::Stopping]);
+    }
     let _ = stop.send(true);
     // At once: a stranger who does not let go costs its second once, not on every socket.
     let [agents, operator, inspect] = servers;

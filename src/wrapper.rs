@@ -105,7 +105,10 @@ pub async fn run(
     };
     tracing::info!(persona = %config.persona, "draining");
     health.not_ready("draining");
-    notify(&[sd_notify::NotifyState::Stopping]);
+    if end.is_ok() {
+        // Only then: an end by itself that says it stops would look to PID 1 as if somebody had stopped it.
+        notify(&[sd_notify::NotifyState::Stopping]);
+    }
     let _ = stop.send(true);
     if !ticking.is_finished() && tokio::time::timeout(DRAIN, &mut ticking).await.is_err() {
         tracing::error!(persona = %config.persona, "a tick's processes outlive the drain");

@@ -7,6 +7,7 @@ use super::inputs::{At, Inputs, List};
 use super::paths::Paths;
 use super::settings::{CommandSettings, FaultPattern, PersonaSettings, Settings};
 use super::source::{Place, remark_on};
+use super::users::{self, Users};
 use super::{ConfigError, never, patterns, timing};
 use crate::protocol::evidence::{ExitZero, Reason};
 use crate::protocol::policy::{Action, BudgetPolicy, Consent, Mode, Policy, RungPolicy, SubjectKind, SubjectPolicy};
@@ -48,7 +49,7 @@ const COMMAND_LIMIT_MAX: Duration = Duration::from_secs(3600);
 const MOST_RUNGS: usize = 16;
 
 /// Makes settings of all that was written.
-pub(super) fn settings(inputs: &Inputs, paths: &Paths) -> Result<Settings, ConfigError> {
+pub(super) fn settings(inputs: &Inputs, paths: &Paths, users: &Users) -> Result<Settings, ConfigError> {
     let cluster = name(inputs, "cluster", inputs.last(|file| file.cluster.as_ref()), ClusterId::new)?;
     let node = name(inputs, "node", inputs.last(|file| file.node.as_ref()), NodeId::new)?;
     let mode = match inputs.last(|file| file.mode.as_ref()).map(|at| *at.value) {
@@ -56,14 +57,19 @@ pub(super) fn settings(inputs: &Inputs, paths: &Paths) -> Result<Settings, Confi
         Some(ModeWord::Observe) => Mode::Observe,
         None => return Err(inputs.complain("`mode` is missing: write mode = \"observe\" or mode = \"act\"")),
     };
-    let isolation = paths.dir().is_none();
+    let on_a_node = paths.dir().is_none();
+    let shared_allowed = inputs.last(|file| file.allow_shared_uid.as_ref()).is_some_and(|at| *at.value);
+    let users = on_a_node.then_some(users);
     let personas = personas(inputs)?;
     let (f, q) = counts(inputs, &personas)?;
     let mut timing = timing::from_inputs(inputs)?;
     if let Some(longest) = personas.values().map(|persona| persona.tick_limit).max() {
         timing.tick_limit = longest;
     }
-    let subjects = Subjects { inputs, paths, isolation, personas: &personas, units: BTreeMap::new() }.all()?;
+    let subjects = Subjects { inputs, paths, users, personas: &personas, units: BTreeMap::new() }.all()?;
+    if let Some(users) = users.filter(|_| !shared_allowed) {
+        users::each_its_own(inputs, &subjects, users)?;
+    }
     let node_per_day = match inputs.last(|file| file.policy.node_per_day.as_ref()) {
         Some(at) if *at.value == 0 => return Err(at.place.complain("node_per_day must be at least 1").into()),
         Some(at) => *at.value,
@@ -95,7 +101,7 @@ pub(super) fn settings(inputs: &Inputs, paths: &Paths) -> Result<Settings, Confi
         }),
         page,
         warden_metrics: inputs.last(|file| file.metrics.warden.as_ref()).map_or(loopback(9464), |at| *at.value),
-        isolation,
+        isolation: on_a_node && !shared_allowed,
     };
     addresses(inputs, &settings)?;
     for (what, has, most) in [
@@ -300,7 +306,8 @@ fn addresses(inputs: &Inputs, settings: &Settings) -> Result<(), ConfigError> {
 struct Subjects<'a> {
     inputs: &'a Inputs,
     paths: &'a Paths,
-    isolation: bool,
+    /// `None`: below one folder everything runs as one user, and there is nothing to check.
+    users: Option<&'a Users>,
     personas: &'a BTreeMap<PersonaId, PersonaSettings>,
     units: BTreeMap<String, SubjectName>,
 }
@@ -357,7 +364,13 @@ impl Subjects<'_> {
             kind: SubjectKind::Wrapper(id.clone()),
             vendor: Some(vendor.clone()),
             unit: self.unit(&SubjectName::wrapper(id), unit, format!("zeta-{id}.service"), header, true)?,
-            uid: self.uid(inputs.last(|file| file.personas.get(name)?.uid.as_ref())),
+            uid: users::resolve(
+                self.users,
+                inputs.last(|file| file.personas.get(name)?.user.as_ref()),
+                inputs.last(|file| file.personas.get(name)?.uid.as_ref()),
+                Some(users::of_wrapper(name)),
+                header,
+            )?,
             exit_zero: ExitZero::Operator,
             ladder: ladder.map_or_else(|| Ok(Policy::persona_ladder()), |list| self.ladder(&list, header))?,
             budget: budget(inputs, Policy::PERSONA_BUDGET, |file| file.personas.get(name).map(|p| &p.budget))?,
@@ -394,7 +407,13 @@ impl Subjects<'_> {
         let exit0 = inputs.last(|file| file.subjects.get(name)?.exit0.as_ref());
         Ok(SubjectPolicy {
             unit: self.unit(subject, unit, default.unit, header, of_persona)?,
-            uid: self.uid(inputs.last(|file| file.subjects.get(name)?.uid.as_ref())),
+            uid: users::resolve(
+                self.users,
+                inputs.last(|file| file.subjects.get(name)?.user.as_ref()),
+                inputs.last(|file| file.subjects.get(name)?.uid.as_ref()),
+                default.kind.persona().map(|persona| users::of_agent(persona.as_str())),
+                header,
+            )?,
             exit_zero: match exit0.map(|at| *at.value) {
                 Some(ExitWord::Fault) => ExitZero::Fault,
                 Some(ExitWord::Operator) => ExitZero::Operator,
@@ -404,11 +423,6 @@ impl Subjects<'_> {
             budget: budget(inputs, default.budget, |file| file.subjects.get(name).map(|s| &s.budget))?,
             ..default
         })
-    }
-
-    /// Below one folder everything runs as one user, and there is nothing to check.
-    fn uid(&self, written: Option<At<'_, u32>>) -> Option<u32> {
-        written.map(|at| *at.value).filter(|_| self.isolation)
     }
 
     fn unit(

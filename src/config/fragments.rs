@@ -20,6 +20,7 @@ pub(super) struct Fragment {
     pub mode: Written<ModeWord>,
     pub f: Written<u32>,
     pub q: Written<u32>,
+    pub allow_shared_uid: Written<bool>,
     #[serde(default)]
     pub personas: BTreeMap<Spanned<String>, PersonaFragment>,
     #[serde(default)]
@@ -41,6 +42,7 @@ pub(super) struct PersonaFragment {
     pub tick_limit: Written<Length>,
     pub working_dir: Written<String>,
     pub unit: Written<String>,
+    pub user: Written<String>,
     pub uid: Written<u32>,
     pub patterns: Option<Vec<PatternFragment>>,
     pub ladder: Option<Vec<Spanned<RungFragment>>>,
@@ -64,6 +66,7 @@ pub(super) struct PatternFragment {
 pub(super) struct SubjectFragment {
     pub kind: Written<KindWord>,
     pub unit: Written<String>,
+    pub user: Written<String>,
     pub uid: Written<u32>,
     pub exit0: Written<ExitWord>,
     pub ladder: Option<Vec<Spanned<RungFragment>>>,

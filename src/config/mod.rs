@@ -20,6 +20,7 @@ mod templates;
 #[cfg(test)]
 mod tests;
 pub mod timing;
+pub mod users;
 
 pub use settings::Settings;
 pub use source::Complaint;
@@ -29,6 +30,7 @@ use inputs::Inputs;
 use paths::Paths;
 use source::Source;
 use std::path::{Path, PathBuf};
+use users::Users;
 
 /// Why there are no settings.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +75,14 @@ impl From<Complaint> for ConfigError {
 /// # Errors
 /// [`ConfigError`] says what is wrong and where. Without `--dir`, files that others than root can write are refused.
 pub fn load(paths: &Paths) -> Result<Settings, ConfigError> {
+    load_with(paths, &Users::OfThisMachine)
+}
+
+/// The same, with the users that are there.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(paths: &Paths, users: &Users) -> Result<Settings, ConfigError> {
     let mut files = vec![paths.node_toml()];
     files.extend(further(&paths.conf_d())?);
     if paths.dir().is_none() {
@@ -83,7 +93,7 @@ pub fn load(paths: &Paths) -> Result<Settings, ConfigError> {
         files.iter().try_for_each(|file| owned_by_root(file))?;
     }
     let sources = files.iter().map(|file| read(file)).collect::<Result<_, _>>()?;
-    checks::settings(&Inputs::new(sources)?, paths)
+    checks::settings(&Inputs::new(sources)?, paths, users)
 }
 
 /// One file and nothing beside it (`up --config FILE`).
@@ -91,7 +101,7 @@ pub fn load(paths: &Paths) -> Result<Settings, ConfigError> {
 /// # Errors
 /// [`ConfigError`] says what is wrong and where.
 pub fn load_file(paths: &Paths, file: &Path) -> Result<Settings, ConfigError> {
-    checks::settings(&Inputs::new(vec![read(file)?])?, paths)
+    checks::settings(&Inputs::new(vec![read(file)?])?, paths, &Users::OfThisMachine)
 }
 
 /// A text, shown in complaints as `name`.
@@ -99,7 +109,15 @@ pub fn load_file(paths: &Paths, file: &Path) -> Result<Settings, ConfigError> {
 /// # Errors
 /// [`ConfigError`] says what is wrong and where.
 pub fn parse(text: &str, name: &str, paths: &Paths) -> Result<Settings, ConfigError> {
-    checks::settings(&Inputs::new(vec![Source { name: name.into(), text: text.into() }])?, paths)
+    parse_with(text, name, paths, &Users::OfThisMachine)
+}
+
+/// The same, with the users that are there.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_with(text: &str, name: &str, paths: &Paths, users: &Users) -> Result<Settings, ConfigError> {
+    checks::settings(&Inputs::new(vec![Source { name: name.into(), text: text.into() }])?, paths, users)
 }
 
 /// Checks that a file or folder may be believed: it belongs to root, and nobody else can write it.

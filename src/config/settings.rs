@@ -32,7 +32,7 @@ pub struct Settings {
     pub page: Option<CommandSettings>,
     /// Scrape address of the warden; port 0 takes a free one.
     pub warden_metrics: SocketAddr,
-    /// Whether personas run as separate users; false under `up`.
+    /// Whether every persona's wrapper and agent runs as a user of its own; false under `up` and with `allow_shared_uid`.
     pub isolation: bool,
 }
 

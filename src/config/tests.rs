@@ -5,6 +5,7 @@ use crate::protocol::evidence::Reason;
 use crate::protocol::policy::{Mode, Policy, Timing};
 use crate::protocol::types::{ClusterId, NodeId, PersonaId, SubjectName, VendorId};
 use std::time::Duration;
+use users::Account;
 
 const GOOD: &str = "\
 cluster = \"home\"
@@ -23,6 +24,28 @@ command = [\"codex\"]
 
 fn paths() -> Paths {
     Paths::below(Path::new("/tmp/x"))
+}
+
+const NODE_USERS: &[&str] = &[
+    "zeta-bft-warden",
+    "zeta-bft-page",
+    "zeta-lior",
+    "zeta-bft-lior",
+    "zeta-otto",
+    "zeta-bft-otto",
+    "zeta-vera",
+    "zeta-bft-vera",
+];
+
+/// A machine with these users, numbered from 900 on.
+fn users(names: &[&str]) -> Users {
+    let account = |(name, id): (&&str, u32)| ((*name).to_owned(), Account { uid: id, gid: id });
+    let root = ("root".to_owned(), Account { uid: 0, gid: 0 });
+    Users::Only(names.iter().zip(900..).map(account).chain([root]).collect())
+}
+
+fn on_a_node(text: &str) -> Result<Settings, String> {
+    parse_with(text, "node.toml", &Paths::system(), &users(NODE_USERS)).map_err(|error| error.to_string())
 }
 
 fn complaint(text: &str) -> String {
@@ -268,7 +291,7 @@ fn what_up_and_init_write_is_valid() {
     }
     let (cluster, node) = (ClusterId::new("home").unwrap(), NodeId::new("n1").unwrap());
     let text = default_node_toml(&cluster, &node);
-    let settings = parse(&text, "node.toml", &Paths::system()).unwrap();
+    let settings = parse_with(&text, "node.toml", &Paths::system(), &users(NODE_USERS)).unwrap();
     assert_eq!((settings.policy.mode, settings.isolation), (Mode::Observe, true));
     assert_eq!(settings.policy.timing, Timing::default());
     assert_eq!((&settings.cluster, &settings.node), (&cluster, &node));
@@ -291,7 +314,8 @@ fn every_option_that_the_written_file_explains_exists() {
             _ => format!("{line}\n"),
         })
         .collect();
-    let settings = parse(&shown, "node.toml", &Paths::system()).unwrap_or_else(|error| panic!("{error}"));
+    let settings =
+        parse_with(&shown, "node.toml", &Paths::system(), &users(NODE_USERS)).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(settings.policy.timing, Timing::default(), "the values shown are the defaults");
     let subject = |name: &str| settings.policy.subject(&SubjectName::new(name).unwrap()).unwrap().clone();
     assert_eq!(subject("otto").budget, Policy::PERSONA_BUDGET);
@@ -560,4 +584,87 @@ fn a_file_that_others_can_write_is_not_believed() {
     std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o666)).unwrap();
     let error = owned_by_root(file.path()).unwrap_err().to_string();
     assert!(error.contains("cannot be believed: "), "{error}");
+}
+
+#[test]
+fn on_a_node_wrappers_and_agents_run_as_their_own_users_and_foreign_units_as_whoever() {
+    let settings =
+        on_a_node(&with("[subjects.tunnel]\nkind = \"unit\"\nunit = \"t.service\"\n[subjects.k3s]\nkind = \"k3s\"\nuser = \"zeta-bft-page\"\n")).unwrap();
+    let uid = |name: &str| settings.policy.subjects[&SubjectName::new(name).unwrap()].uid;
+    assert_eq!(
+        (uid("lior"), uid("lior/agent"), uid("vera"), uid("vera/agent")),
+        (Some(902), Some(903), Some(906), Some(907))
+    );
+    assert_eq!((uid("tunnel"), uid("k3s")), (None, Some(901)));
+    assert!(settings.isolation);
+    let below_a_folder =
+        parse(&with("[subjects.\"otto/agent\"]\nuser = \"nobody-of-this-name\"\n"), "node.toml", &paths()).unwrap();
+    assert!(below_a_folder.policy.subjects.values().all(|subject| subject.uid.is_none()));
+}
+
+#[test]
+fn a_user_that_is_not_there_or_written_twice_is_a_complaint_with_place_and_cure() {
+    let otto = |more: &str| GOOD.replace("[\"claude\"]\n", &format!("[\"claude\"]\n{more}"));
+    assert_eq!(
+        on_a_node(&otto("user = \"zeta-ottto\"\n")).unwrap_err(),
+        "node.toml:7:8: there is no user `zeta-ottto` on this node\n  7 | user = \"zeta-ottto\"\n    |        ^^^^^^^^^^^^ \
+         `systemd-sysusers` makes those that come with zeta-bft; user = \"NAME\" names another"
+    );
+    assert!(
+        on_a_node(&GOOD.replace("otto]", "otta]"))
+            .unwrap_err()
+            .starts_with("node.toml:4:11: there is no user `zeta-otta` on this node\n  4 | [personas.otta]")
+    );
+    assert!(
+        on_a_node(&otto("uid = 1\nuser = \"zeta-otto\"\n"))
+            .unwrap_err()
+            .starts_with("node.toml:8:8: both user = \"zeta-otto\" and uid = 1 are written: one of them is enough")
+    );
+    assert!(complaint(&otto("uid = 1\nuser = \"x\"\n")).contains("one of them is enough"), "below a folder as well");
+}
+
+#[test]
+fn nobody_shares_the_user_of_a_wrapper_or_an_agent_unless_it_is_said() {
+    let otto = |more: &str| GOOD.replace("[\"claude\"]\n", &format!("[\"claude\"]\n{more}"));
+    for (text, place, both) in [
+        (otto("user = \"zeta-lior\"\n"), "node.toml:7:8: ", "lior and otto have one user, 902"),
+        (otto("uid = 907\n"), "node.toml: ", "otto and vera/agent have one user, 907"),
+        (otto("uid = 0\n"), "node.toml:7:7: ", "root and otto have one user, 0"),
+        (otto("user = \"zeta-bft-warden\"\n"), "node.toml:7:8: ", "the warden and otto have one user, 900"),
+        (otto("user = \"zeta-bft-page\"\n"), "node.toml:7:8: ", "the page unit and otto have one user, 901"),
+        (
+            with("[subjects.\"otto/agent\"]\nuser = \"zeta-otto\"\n"),
+            "node.toml:14:8: ",
+            "otto and otto/agent have one user, 904",
+        ),
+        (
+            with("[subjects.tunnel]\nkind = \"unit\"\nunit = \"t.service\"\nuser = \"zeta-vera\"\n"),
+            "node.toml: ",
+            "tunnel and vera have one user, 906",
+        ),
+    ] {
+        let found = on_a_node(&text).unwrap_err();
+        assert!(found.starts_with(&format!("{place}{both}: ")) && found.contains("allow_shared_uid = true"), "{found}");
+        let allowed = on_a_node(&format!("allow_shared_uid = true\n{text}")).unwrap();
+        assert!(!allowed.isolation, "{text}");
+        assert!(parse(&text, "node.toml", &paths()).is_ok(), "below a folder nothing is looked up");
+    }
+    assert!(on_a_node(&format!("allow_shared_uid = false\n{GOOD}")).unwrap().isolation);
+}
+
+#[test]
+fn the_digest_covers_the_users_by_their_numbers() {
+    let digest = |text: &str| on_a_node(text).unwrap().policy.digest;
+    let page = |written: &str| with(&format!("[subjects.k3s]\nkind = \"k3s\"\n{written}\n"));
+    assert_eq!(digest(&page("user = \"zeta-bft-page\"")), digest(&page("uid = 901")));
+    assert_ne!(digest(&page("uid = 77")), digest(&page("uid = 901")));
+    let moved = Users::Only(
+        [("zeta-bft-vera", 990)]
+            .into_iter()
+            .chain(NODE_USERS[..7].iter().copied().zip(900..))
+            .map(|(name, id)| (name.to_owned(), Account { uid: id, gid: id }))
+            .collect(),
+    );
+    let elsewhere = parse_with(GOOD, "node.toml", &Paths::system(), &moved).unwrap().policy.digest;
+    assert_ne!(elsewhere, digest(GOOD));
 }
