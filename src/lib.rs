@@ -6,6 +6,7 @@ pub mod backend;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod doctor;
 pub mod error;
 pub mod files;
 pub mod grpc;

@@ -5,6 +5,7 @@ pub mod approve;
 pub mod ask;
 pub mod check_config;
 pub mod daemon;
+pub mod doctor;
 pub mod explain;
 pub mod history;
 pub mod hold;
@@ -67,6 +68,8 @@ enum Command {
     Keygen(keygen::Args),
     /// Reads the configuration and says what is wrong with it.
     CheckConfig(check_config::Args),
+    /// Finds and explains what is wrong on this node, with the fix for each finding.
+    Doctor(doctor::Args),
 }
 
 impl Cli {
@@ -96,6 +99,7 @@ impl Cli {
             Command::Init(args) => init::run(&paths, args),
             Command::Keygen(args) => keygen::run(&paths, args),
             Command::CheckConfig(args) => check_config::run(&paths, args),
+            Command::Doctor(args) => doctor::run(&paths, args),
         }
     }
 }
