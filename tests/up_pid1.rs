@@ -11,6 +11,7 @@ use zeta_bft::backend::process::protocol::{self, ActOrder, ActionOrder, Answer, 
 use zeta_bft::backend::{Backend as _, BackendEvent};
 use zeta_bft::protocol::evidence::{Activity, LastExit, UnitState};
 use zeta_bft::protocol::types::{Incarnation, SubjectName};
+use zeta_bft::rung::{self, RungError};
 use zeta_bft::up::act::{self, ActError};
 use zeta_bft::up::pid1::{Pid1, Pid1Error, Restart, UnitName, UnitSpec};
 use zeta_bft::up::server;
@@ -296,7 +297,7 @@ async fn a_command_over_its_limit_is_killed_with_all_it_started() {
         format!("setsid -f sh -c 'echo $$ >> {pids}; exec sleep 1000'; echo $$ >> {pids}; echo said; sleep 1000");
     let run = ActionOrder::Run { argv: vec!["sh".into(), "-c".into(), script], limit_ms: 1000 };
     let ended = stage.act(&unit, "BROKEN", run).await;
-    let Err(ActError::OverTime { output, .. }) = ended else { panic!("{ended:?}") };
+    let Err(ActError::Rung(RungError::OverTime { output, .. })) = ended else { panic!("{ended:?}") };
     assert_eq!(output, "said\n");
     let pids = pids_in(&pids);
     assert_eq!(pids.len(), 2);
@@ -311,7 +312,7 @@ async fn of_a_commands_output_the_end_is_kept() {
     let unit = stage.run("otto", "exec sleep 1000", Restart::OnWord);
     let run = |script: &str| ActionOrder::Run { argv: vec!["sh".into(), "-c".into(), script.into()], limit_ms: 20_000 };
     let output = stage.act(&unit, "BROKEN", run("seq 1 5000; echo end >&2")).await.unwrap();
-    assert!(output.len() == act::OUTPUT_MAX && output.ends_with("5000\nend\n"), "{output}");
+    assert!(output.len() == rung::OUTPUT_MAX && output.ends_with("5000\nend\n"), "{output}");
     let failed = stage.act(&unit, "BROKEN", run("echo no disk; exit 7")).await;
     assert_eq!(failed.unwrap_err().to_string(), "`sh` ended with exit status 7: no disk\n");
     stage.pid1.drain().await.unwrap();
@@ -328,7 +329,7 @@ async fn files_are_put_aside_below_the_folder_and_nowhere_else() {
     for path in [elsewhere.path().join("key"), stage.dir.path().join("link/key"), stage.dir.path().to_owned()] {
         let path = path.display().to_string();
         let refused = stage.act(&unit, "BROKEN", ActionOrder::MoveAside { path }).await;
-        assert!(matches!(refused, Err(ActError::OutsideOfDir { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(ActError::Rung(RungError::Outside { .. }))), "{refused:?}");
     }
     assert_eq!(stage.state(&unit).incarnation, before);
     std::fs::write(stage.file("cache"), "c").unwrap();
@@ -349,7 +350,7 @@ async fn a_pipe_in_the_place_of_a_file_holds_nobody_up() {
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
     let copying = stage.act(&unit, "BROKEN", ActionOrder::CopyAside { path: pipe });
     let refused = tokio::time::timeout(PATIENCE, copying).await.expect("nobody writes into the pipe");
-    assert!(matches!(refused, Err(ActError::Aside { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(ActError::Rung(RungError::Aside { .. }))), "{refused:?}");
     stage.pid1.drain().await.unwrap();
 }
 

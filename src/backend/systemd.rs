@@ -1,50 +1,168 @@
 //! systemd over D-Bus.
+//!
+//! * Agents and the warden watch by the same code ([`observer`]); reading needs no privilege. Acting ([`act`]) does, and the
+//!   node's polkit rule gives it to the warden's user alone, for the configured units.
+//! * What systemd says is turned into a state in one place ([`facts`]), from PID 1's word and never from the service's.
+//! * The connection is made anew after any break; until then every unit is unseen and nothing can be done.
+
+mod act;
+mod facts;
+mod manager;
+mod observer;
+mod pages;
 
 use super::{ActReport, Backend, BackendError, BackendEvent};
 use crate::config::paths::Paths;
+use crate::config::rung;
 use crate::protocol::evidence::UnitState;
 use crate::protocol::policy::Policy;
-use crate::protocol::types::SubjectName;
+use crate::protocol::types::{InvocationId, SubjectName};
 use crate::protocol::warden::{ActionPermit, PeerUnit};
+use manager::{SERVICE, SYSTEMD, UNIT};
+use observer::{Live, Lost, Memories, Observer, Wanted};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use zbus::fdo::PropertiesProxy;
+use zbus::proxy::CacheProperties;
+
+/// Waits between two attempts to reach the bus: doubling from the first to the second.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// Changes that may wait for a slow reader.
+const EVENTS: usize = 256;
+/// Questions that may wait for the task that follows the bus.
+const ASKS: usize = 64;
 
 /// systemd's units.
 #[derive(Clone, Debug)]
 pub struct SystemdBackend {
     policy: Arc<Policy>,
     paths: Paths,
+    pages: bool,
+    live: Arc<watch::Sender<Option<Live>>>,
 }
 
 impl SystemdBackend {
-    /// A client of the system bus that reports on the subjects of a policy. Connects when it is used, not before.
-    pub fn new(policy: Arc<Policy>, paths: Paths) -> Self {
-        Self { policy, paths }
+    /// A client of the system bus that reports on the subjects of a policy. Connects when [`Backend::watch`] is called; until
+    /// then nothing can be read. `pages`: whether a command is configured that calls a human.
+    pub fn new(policy: Arc<Policy>, paths: Paths, pages: bool) -> Self {
+        Self { policy, paths, pages, live: Arc::new(watch::Sender::new(None)) }
     }
 
-    fn unreachable(&self) -> BackendError {
-        BackendError::Unreachable { place: self.paths.run().display().to_string(), why: self.policy.digest.to_string() }
+    fn live(&self) -> Result<Live, BackendError> {
+        self.live.borrow().clone().ok_or_else(act::gone)
+    }
+
+    fn wanted(&self) -> Vec<Wanted> {
+        let rungs = |subject: &SubjectName| {
+            rung::of_root(&self.policy)
+                .filter(|(whose, ..)| *whose == subject)
+                .map(|(whose, number, _)| rung::unit(whose, number))
+                .collect()
+        };
+        let subjects = self.policy.subjects.iter();
+        subjects
+            .map(|(subject, policy)| Wanted {
+                subject: subject.clone(),
+                unit: policy.unit.clone(),
+                rungs: rungs(subject),
+            })
+            .collect()
     }
 }
 
 impl Backend for SystemdBackend {
     fn watch(&self) -> mpsc::Receiver<BackendEvent> {
-        mpsc::channel(1).1
+        let (events, receiver) = mpsc::channel(EVENTS);
+        tokio::spawn(keep_following(self.wanted(), Arc::clone(&self.live), events));
+        receiver
     }
 
-    async fn read(&self, _: &SubjectName) -> Result<UnitState, BackendError> {
-        Err(self.unreachable())
+    async fn read(&self, subject: &SubjectName) -> Result<UnitState, BackendError> {
+        act::read(&self.live()?, subject).await
     }
 
-    async fn unit_of(&self, _: u32) -> Result<Option<PeerUnit>, BackendError> {
-        Err(self.unreachable())
+    async fn unit_of(&self, pid: u32) -> Result<Option<PeerUnit>, BackendError> {
+        let live = self.live()?;
+        let manager = observer::manager(&live.connection).await.map_err(act::refused)?;
+        let path = match manager.get_unit_by_pid(pid).await {
+            Ok(path) => path,
+            Err(zbus::Error::MethodError(name, ..)) if name.as_str() == "org.freedesktop.systemd1.NoUnitForPID" => {
+                return Ok(None);
+            }
+            Err(error) => return Err(act::refused(error)),
+        };
+        let Some(subject) = live.units.get(path.as_str()) else { return Ok(None) };
+        let unseen = |error: zbus::fdo::Error| act::refused(error.into());
+        let unit = PropertiesProxy::builder(&live.connection)
+            .destination(SYSTEMD)
+            .path(&path)
+            .cache_properties(CacheProperties::No)
+            .build()
+            .await
+            .map_err(act::refused)?;
+        let of = |interface: &'static str, name: &'static str| {
+            let unit = &unit;
+            async move { unit.get(interface.try_into().map_err(zbus::Error::from)?, name).await }
+        };
+        let (pid, run) = tokio::join!(of(SERVICE, "MainPID"), of(UNIT, "InvocationID"));
+        let nonsense = |what: &str| BackendError::Nonsense(format!("systemd's {what} of {subject}"));
+        let main_pid = u32::try_from(pid.map_err(unseen)?).map_err(|_| nonsense("MainPID"))?;
+        let run = Vec::<u8>::try_from(run.map_err(unseen)?).map_err(|_| nonsense("InvocationID"))?;
+        let invocation = InvocationId::from_slice(&run).ok_or_else(|| nonsense("InvocationID"))?;
+        Ok(Some(PeerUnit { subject: subject.clone(), main_pid, invocation }))
     }
 
-    async fn act(&self, _: ActionPermit) -> Result<ActReport, BackendError> {
-        Err(self.unreachable())
+    async fn act(&self, permit: ActionPermit) -> Result<ActReport, BackendError> {
+        act::act(&self.live()?, &self.policy, &self.paths, &permit).await
     }
 
-    async fn page(&self, _: &str, _: &str, _: &str) -> Result<(), BackendError> {
-        Err(self.unreachable())
+    async fn page(&self, cause: &str, subject: &str, text: &str) -> Result<(), BackendError> {
+        if !self.pages {
+            return Ok(());
+        }
+        pages::send(&self.live()?, &self.paths, cause, subject, text).await
+    }
+}
+
+/// Follows every unit until nobody listens any more.
+async fn keep_following(
+    wanted: Vec<Wanted>,
+    live: Arc<watch::Sender<Option<Live>>>,
+    events: mpsc::Sender<BackendEvent>,
+) {
+    let (mut wait, mut memories, mut told) = (BACKOFF.0, Memories::new(), None);
+    loop {
+        let (asks, mut asked) = mpsc::channel(ASKS);
+        let lost = match Observer::connect(&wanted, &memories, asks).await {
+            Ok((mut observer, connected)) => {
+                (wait, told) = (BACKOFF.0, None);
+                tracing::info!("systemd is seen");
+                live.send_replace(Some(connected));
+                let Err(lost) = observer.run(&mut asked, &events).await;
+                memories = observer.memories();
+                lost
+            }
+            Err(lost) => lost,
+        };
+        live.send_replace(None);
+        if matches!(lost, Lost::Unheard) || events.is_closed() {
+            return;
+        }
+        // One line for each cause, however often it is tried.
+        let cause = lost.to_string();
+        if told.as_ref() != Some(&cause) {
+            tracing::warn!(cause, "systemd cannot be seen");
+            told = Some(cause);
+        }
+        for Wanted { subject, .. } in &wanted {
+            if events.send(BackendEvent::Unit(subject.clone(), None)).await.is_err() {
+                return;
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait) => wait = (wait * 2).min(BACKOFF.1),
+            () = events.closed() => return,
+        }
     }
 }

@@ -38,7 +38,7 @@ pub fn run(paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
             let backend = ProcessBackend::new(paths.pid1_socket(), policy.subjects.keys().cloned());
             agent::run(Agent { persona, key, settings, roster, backend }, shutdown).await
         } else {
-            let backend = SystemdBackend::new(policy, paths.clone());
+            let backend = SystemdBackend::new(policy, paths.clone(), settings.page.is_some());
             agent::run(Agent { persona, key, settings, roster, backend }, shutdown).await
         };
         ended.map_err(explained)

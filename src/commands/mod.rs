@@ -11,9 +11,11 @@ pub mod history;
 pub mod hold;
 pub mod init;
 pub mod keygen;
+pub mod page;
 pub mod quorum;
 pub mod readmit;
 pub mod release;
+pub mod rung;
 pub mod up;
 pub mod verify;
 pub mod warden;
@@ -70,6 +72,12 @@ enum Command {
     CheckConfig(check_config::Args),
     /// Finds and explains what is wrong on this node, with the fix for each finding.
     Doctor(doctor::Args),
+    /// Carries one rung of a ladder out: what `zeta-bft-rung@.service` runs.
+    #[command(hide = true)]
+    Rung(rung::Args),
+    /// Sends one page: what `zeta-bft-page@.service` runs.
+    #[command(hide = true)]
+    Page(page::Args),
 }
 
 impl Cli {
@@ -100,6 +108,8 @@ impl Cli {
             Command::Keygen(args) => keygen::run(&paths, args),
             Command::CheckConfig(args) => check_config::run(&paths, args),
             Command::Doctor(args) => doctor::run(&paths, args),
+            Command::Rung(args) => rung::run(&paths, &args),
+            Command::Page(args) => page::run(&paths, &args),
         }
     }
 }

@@ -33,7 +33,7 @@ pub fn run(paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
             let backend = ProcessBackend::new(paths.pid1_socket(), policy.subjects.keys().cloned());
             warden::run(settings, roster, key, journal, backend, shutdown).await
         } else {
-            let backend = SystemdBackend::new(policy, paths.clone());
+            let backend = SystemdBackend::new(policy, paths.clone(), settings.page.is_some());
             warden::run(settings, roster, key, journal, backend, shutdown).await
         };
         ended.map_err(explained)

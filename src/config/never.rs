@@ -95,6 +95,15 @@ pub fn check_command(argv: &[String], operator_consents: bool) -> Result<(), Nev
     find(&line, operator_consents)
 }
 
+const AGENT: &str = "/var/lib/rancher/k3s/agent";
+const DATASTORE: &str = "/var/lib/rancher/k3s/server/db";
+
+/// The folders below which files may be moved, or with `copy_only` copied, aside.
+pub fn folders(copy_only: bool, state: &Path) -> Vec<std::path::PathBuf> {
+    let datastore = copy_only.then(|| DATASTORE.into());
+    [AGENT.into(), state.to_owned()].into_iter().chain(datastore).collect()
+}
+
 /// Checks the path of a `move-aside` or `copy-aside` rung.
 ///
 /// # Errors
@@ -107,8 +116,6 @@ pub fn check_path(path: &str, copy_only: bool, state: &Path) -> Result<(), Never
     if !plain {
         return Err(Never::NotNormal(path.into()));
     }
-    const AGENT: &str = "/var/lib/rancher/k3s/agent";
-    const DATASTORE: &str = "/var/lib/rancher/k3s/server/db";
     let below = |folder: &Path| Path::new(path) != folder && Path::new(path).starts_with(folder);
     if copy_only && Path::new(path).starts_with(DATASTORE) {
         return Ok(());

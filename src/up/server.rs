@@ -4,6 +4,7 @@ use super::act;
 use super::pid1::{Change, Pid1, UnitName};
 use crate::backend::process::protocol::{self, Answer, LineError, OwnerReport, Request, UnitReport};
 use crate::config::settings::CommandSettings;
+use crate::page::Page;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -100,10 +101,8 @@ async fn converse(stream: UnixStream, served: &Arc<Served>) -> Result<(), LineEr
             }
         }
         Request::Page { cause, subject, text } => {
-            let paged = served
-                .page
-                .as_ref()
-                .map_or(Ok(()), |settings| act::page(&served.pid1, settings, &cause, &subject, &text));
+            let page = Page { cause, subject, text };
+            let paged = served.page.as_ref().map_or(Ok(()), |settings| act::page(&served.pid1, settings, &page));
             paged.map_or_else(|error| refused(&error), |()| Answer::Done { output: String::new() })
         }
     };

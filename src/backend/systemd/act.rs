@@ -1,0 +1,225 @@
+//! What the warden has done: each rung of a ladder, by systemd.
+//!
+//! Rules implemented here:
+//! * Every job has mode `fail`: where the operator's job is queued, ours is refused.
+//! * The unit is read once more right before (rule S3), after every signal that came until then; another run, a job or the
+//!   operator's word ends the act.
+//! * A HANG is killed first: a stopped process would use up the whole stop time-out. What systemd makes of the death is
+//!   awaited before anything else is done, so that its own restart and ours never race: only a unit that is then CRASHED, by
+//!   the very reading that voters use, is restarted.
+//! * Of a `run`, `move-aside` or `copy-aside` rung only the name is passed on; root reads in its own configuration what is to
+//!   be done.
+
+use super::manager::FAIL;
+use super::observer::{Ask, Live, manager};
+use crate::backend::{ActReport, BackendError};
+use crate::clock;
+use crate::config::paths::Paths;
+use crate::config::rung;
+use crate::protocol::evidence::{FaultClass, Reason, UnitReading, UnitState, classify_unit};
+use crate::protocol::policy::{Action, Policy};
+use crate::protocol::types::SubjectName;
+use crate::protocol::warden::ActionPermit;
+use rustix::process::Signal;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use zbus::OwnedObjectPath;
+
+/// Longest wait for what systemd makes of a killed process.
+const DEATH_LIMIT: Duration = Duration::from_secs(5);
+/// Longest wait for a job of a unit that starts, beyond which only the core's own deadline counts.
+const JOB_LIMIT: Duration = Duration::from_secs(120);
+/// How much of a rung's output is read, in bytes.
+const OUTPUT_MAX: u64 = 4096;
+
+/// Carries out what the permit allows.
+pub(super) async fn act(
+    live: &Live,
+    policy: &Policy,
+    paths: &Paths,
+    permit: &ActionPermit,
+) -> Result<ActReport, BackendError> {
+    let hand = Hand { live, policy, permit };
+    hand.check(&hand.read().await?)?;
+    let hangs = permit.class() == FaultClass::Hang;
+    match permit.action() {
+        Action::Restart => hand.restart(hangs, false).await?,
+        Action::ResetFailed => hand.restart(hangs, true).await?,
+        Action::Stop => hand.stop(hangs).await?,
+        Action::Run { limit, .. } => return hand.rung(paths, *limit + JOB_LIMIT).await,
+        Action::CopyAside { .. } => return hand.rung(paths, JOB_LIMIT).await,
+        Action::MoveAside { .. } => {
+            let moved = hand.rung(paths, JOB_LIMIT).await?;
+            hand.check(&hand.read().await?)?;
+            hand.restart(hangs, false).await?;
+            return Ok(moved);
+        }
+        Action::Page => {}
+    }
+    Ok(ActReport::default())
+}
+
+struct Hand<'a> {
+    live: &'a Live,
+    policy: &'a Policy,
+    permit: &'a ActionPermit,
+}
+
+impl Hand<'_> {
+    async fn read(&self) -> Result<UnitState, BackendError> {
+        read(self.live, self.permit.subject()).await
+    }
+
+    /// Whether it is still what was voted on.
+    fn check(&self, state: &UnitState) -> Result<(), BackendError> {
+        let (unit, wanted) = (self.permit.unit(), self.permit.incarnation());
+        if state.incarnation != wanted {
+            let text = format!("{unit} is run {} now, not {wanted}", state.incarnation);
+            return Err(BackendError::Refused(text));
+        }
+        if state.job_pending {
+            return Err(BackendError::Refused(format!("a job is queued for {unit}")));
+        }
+        match self.reading(state) {
+            UnitReading::Operator(reason) => Err(BackendError::Refused(format!("{unit} is the operator's ({reason})"))),
+            UnitReading::Running | UnitReading::Crashed(_) | UnitReading::Unknown(_) => Ok(()),
+        }
+    }
+
+    fn reading(&self, state: &UnitState) -> UnitReading {
+        let exit_zero = self.policy.subject(self.permit.subject()).map(|subject| subject.exit_zero);
+        let exit_zero = exit_zero.unwrap_or(crate::protocol::evidence::ExitZero::Operator);
+        classify_unit(state, exit_zero, clock::now())
+    }
+
+    async fn restart(&self, hangs: bool, reset: bool) -> Result<(), BackendError> {
+        let unit = self.permit.unit();
+        let manager = manager(&self.live.connection).await.map_err(refused)?;
+        if hangs && !self.kill().await? {
+            return Ok(());
+        }
+        if reset {
+            manager.reset_failed_unit(unit).await.map_err(refused)?;
+        }
+        let job = manager.restart_unit(unit, FAIL).await.map_err(refused)?;
+        self.done(job, JOB_LIMIT, || format!("restart of {unit}")).await
+    }
+
+    async fn stop(&self, hangs: bool) -> Result<(), BackendError> {
+        let unit = self.permit.unit();
+        let manager = manager(&self.live.connection).await.map_err(refused)?;
+        let job = manager.stop_unit(unit, FAIL).await.map_err(refused)?;
+        if hangs {
+            // The job is there, so nothing starts anew whatever dies now.
+            manager.kill_unit(unit, "all", Signal::KILL.as_raw()).await.map_err(refused)?;
+        }
+        self.done(job, JOB_LIMIT, || format!("stop of {unit}")).await
+    }
+
+    /// Kills a process that hangs and waits for what systemd makes of it. False when systemd starts it anew by itself.
+    async fn kill(&self) -> Result<bool, BackendError> {
+        let unit = self.permit.unit();
+        let manager = manager(&self.live.connection).await.map_err(refused)?;
+        manager.kill_unit(unit, "all", Signal::KILL.as_raw()).await.map_err(refused)?;
+        let mut states = self.live.states.clone();
+        let settled = states.wait_for(|states| {
+            let state = states.get(self.permit.subject()).copied().flatten();
+            state.is_some_and(|state| self.after_death(&state).is_some())
+        });
+        let settled = tokio::time::timeout(DEATH_LIMIT, settled).await;
+        match settled {
+            Ok(Ok(states)) => {
+                let state = states.get(self.permit.subject()).copied().flatten();
+                match state.and_then(|state| self.after_death(&state)) {
+                    Some(Death::Crashed) => Ok(true),
+                    Some(Death::RunsAnew) => Ok(false),
+                    Some(Death::Operator(reason)) => {
+                        Err(BackendError::Refused(format!("{unit} was stopped meanwhile ({reason}): it stays so")))
+                    }
+                    None => Err(BackendError::Nonsense(format!("{unit} is not to be read after its death"))),
+                }
+            }
+            Ok(Err(_)) => Err(BackendError::Unreachable { place: "the system bus".into(), why: "it is gone".into() }),
+            Err(_) => Err(BackendError::Refused(format!(
+                "{unit} was killed, but systemd has not seen it end within {} s",
+                DEATH_LIMIT.as_secs()
+            ))),
+        }
+    }
+
+    /// What became of a killed unit; `None` while that is open.
+    fn after_death(&self, state: &UnitState) -> Option<Death> {
+        if state.incarnation != self.permit.incarnation() {
+            return state.is_running().then_some(Death::RunsAnew);
+        }
+        match self.reading(state) {
+            UnitReading::Crashed(_) => Some(Death::Crashed),
+            UnitReading::Operator(reason) => Some(Death::Operator(reason)),
+            UnitReading::Running | UnitReading::Unknown(_) => None,
+        }
+    }
+
+    /// Has root carry the rung out.
+    async fn rung(&self, paths: &Paths, limit: Duration) -> Result<ActReport, BackendError> {
+        let (subject, number) = (self.permit.subject(), self.permit.attempt().rung.0 as usize);
+        let unit = rung::unit(subject, number);
+        let manager = manager(&self.live.connection).await.map_err(refused)?;
+        let job = manager.start_unit(&unit, FAIL).await.map_err(refused)?;
+        let ended = self.done(job, limit, || unit.clone()).await;
+        let output = output(&paths.rung_output(&rung::instance(subject, number)));
+        match ended {
+            Ok(()) => Ok(ActReport { output }),
+            Err(BackendError::Refused(why)) => Err(BackendError::Refused(format!("{why}: {output}"))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits for a job's end.
+    async fn done(&self, job: OwnedObjectPath, limit: Duration, what: impl Fn() -> String) -> Result<(), BackendError> {
+        let (answer, ended) = oneshot::channel();
+        self.live.asks.send(Ask::Job(job.to_string(), answer)).await.map_err(|_| gone())?;
+        match tokio::time::timeout(limit, ended).await {
+            Ok(Ok(result)) if result == "done" => Ok(()),
+            Ok(Ok(result)) => Err(BackendError::Refused(format!("{} ended as `{result}`", what()))),
+            Ok(Err(_)) => Err(gone()),
+            Err(_) => Err(BackendError::Refused(format!("{} has not ended in {} s", what(), limit.as_secs()))),
+        }
+    }
+}
+
+enum Death {
+    Crashed,
+    RunsAnew,
+    Operator(Reason),
+}
+
+/// Reads a unit now.
+pub(super) async fn read(live: &Live, subject: &SubjectName) -> Result<UnitState, BackendError> {
+    let (answer, state) = oneshot::channel();
+    live.asks.send(Ask::Read(subject.clone(), answer)).await.map_err(|_| gone())?;
+    state.await.map_err(|_| gone())?
+}
+
+pub(super) fn gone() -> BackendError {
+    BackendError::Unreachable { place: "the system bus".into(), why: "the connection is being made anew".into() }
+}
+
+pub(super) fn refused(error: zbus::Error) -> BackendError {
+    match error {
+        zbus::Error::MethodError(name, text, _) => {
+            BackendError::Refused(format!("{} ({name})", text.unwrap_or_else(|| "no reason given".into())))
+        }
+        other => BackendError::Unreachable { place: "the system bus".into(), why: other.to_string() },
+    }
+}
+
+/// What a rung printed; it may be gone or never have been.
+fn output(path: &std::path::Path) -> String {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(OUTPUT_MAX).read_to_end(&mut bytes));
+    match read {
+        Ok(_) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) => format!("(no output: {error})"),
+    }
+}

@@ -1,0 +1,493 @@
+//! One connection to the bus: what systemd says of the configured units, as it says it.
+//!
+//! Rules implemented here:
+//! * Nothing is polled. Units are read once, then followed by `PropertiesChanged`, `JobNew` and `JobRemoved`; a reload or a
+//!   change of unit files makes everything be read again.
+//! * A signal counts only when systemd itself sent it: its sender must be the unique name that owns
+//!   `org.freedesktop.systemd1`. Anybody on the bus can send a signal with any path to anybody.
+//! * systemd sends a unit's service properties before its unit properties; the state is formed after the second, so that it
+//!   is never half of one moment and half of another.
+//! * The answer to a reading counts after every signal that came before it ([`Observer::fetch`]).
+//! * While the bus or systemd is away or reloads, every unit is unseen.
+
+use super::facts::{Clocks, Facts, Memory};
+use super::manager::{ManagerProxy, SERVICE, SYSTEMD, UNIT};
+use crate::backend::{BackendError, BackendEvent};
+use crate::clock;
+use crate::protocol::evidence::{Activity, UnitState};
+use crate::protocol::types::{BootId, InvocationId, SubjectName, Timestamp};
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_stream::StreamExt as _;
+use zbus::Variant;
+use zbus::fdo::{DBusProxy, PropertiesProxy};
+use zbus::message::Type;
+use zbus::proxy::CacheProperties;
+use zbus::{Connection, MatchRule, Message, MessageStream};
+
+/// Longest wait for the answer to one call.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// Signals that may wait while something else is done.
+const QUEUE: usize = 4096;
+/// Ends of jobs that are remembered for a caller who asks late.
+const ENDED_JOBS: usize = 64;
+/// What is started when the system goes down.
+const SHUTDOWN: &str = "shutdown.target";
+
+/// A question to the task that follows the bus.
+#[derive(Debug)]
+pub(super) enum Ask {
+    /// Read a unit now.
+    Read(SubjectName, oneshot::Sender<Result<UnitState, BackendError>>),
+    /// How a job ended, once it has.
+    Job(String, oneshot::Sender<String>),
+}
+
+/// What others may do while a connection stands.
+#[derive(Clone, Debug)]
+pub(super) struct Live {
+    pub(super) connection: Connection,
+    pub(super) asks: mpsc::Sender<Ask>,
+    /// Every configured unit's object.
+    pub(super) units: std::sync::Arc<BTreeMap<String, SubjectName>>,
+    /// The newest state of every unit.
+    pub(super) states: watch::Receiver<BTreeMap<SubjectName, Option<UnitState>>>,
+}
+
+/// A unit to be watched.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) subject: SubjectName,
+    pub(super) unit: String,
+    /// The units of its rungs.
+    pub(super) rungs: Vec<String>,
+}
+
+/// What is remembered of units from one connection to the next.
+pub(super) type Memories = BTreeMap<SubjectName, Memory>;
+
+#[derive(Debug)]
+struct Watched {
+    subject: SubjectName,
+    unit: String,
+    facts: Facts,
+    memory: Memory,
+    /// Jobs that were seen to begin, by the run they began on.
+    jobs: BTreeMap<u32, InvocationId>,
+    shown: Option<Option<UnitState>>,
+}
+
+/// See the module.
+pub(super) struct Observer {
+    connection: Connection,
+    stream: MessageStream,
+    /// The unique name of systemd.
+    owner: String,
+    boot: BootId,
+    units: BTreeMap<String, Watched>,
+    /// Objects of rungs: whose they are.
+    rungs: BTreeMap<String, (SubjectName, bool)>,
+    reloading: bool,
+    ended_jobs: VecDeque<(String, String)>,
+    waiting: Vec<(String, oneshot::Sender<String>)>,
+    states: watch::Sender<BTreeMap<SubjectName, Option<UnitState>>>,
+    news: Vec<BackendEvent>,
+}
+
+/// Why a connection is given up.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Lost {
+    #[error("{0}")]
+    Bus(#[from] zbus::Error),
+    #[error("{0}")]
+    Call(#[from] zbus::fdo::Error),
+    #[error("the bus closed the connection")]
+    Closed,
+    #[error("systemd is not on the bus")]
+    NoSystemd,
+    #[error("systemd was executed anew, or left the bus")]
+    OwnerChanged,
+    #[error("the bus does not answer")]
+    Late,
+    #[error("nobody listens any more")]
+    Unheard,
+    #[error("this boot's id cannot be read: {0}")]
+    Boot(#[from] std::io::Error),
+}
+
+impl Observer {
+    /// Connects, subscribes, and reads every unit.
+    pub(super) async fn connect(
+        wanted: &[Wanted],
+        memories: &Memories,
+        asks: mpsc::Sender<Ask>,
+    ) -> Result<(Self, Live), Lost> {
+        let building = zbus::connection::Builder::system().method_timeout(ANSWER_LIMIT).build();
+        let connection = tokio::time::timeout(ANSWER_LIMIT, building).await.map_err(|_| Lost::Late)??;
+        let mut stream = MessageStream::from(&connection);
+        stream.set_max_queued(NonZeroUsize::new(QUEUE).unwrap_or(NonZeroUsize::MIN));
+        let bus = DBusProxy::builder(&connection).cache_properties(CacheProperties::No).build().await?;
+        let mut observer = Self {
+            owner: String::new(),
+            boot: clock::boot_id()?,
+            units: BTreeMap::new(),
+            rungs: BTreeMap::new(),
+            reloading: false,
+            ended_jobs: VecDeque::new(),
+            waiting: Vec::new(),
+            states: watch::Sender::new(BTreeMap::new()),
+            news: Vec::new(),
+            connection: connection.clone(),
+            stream,
+        };
+        // First the rules, then the readings: no change falls between.
+        let owner_changed = signals().sender("org.freedesktop.DBus").member("NameOwnerChanged").arg(0, SYSTEMD);
+        bus.add_match_rule(owner_changed.build()?).await?;
+        for member in ["Reloading", "UnitFilesChanged"] {
+            bus.add_match_rule(signals().sender(SYSTEMD).member(member).build()?).await?;
+        }
+        bus.add_match_rule(signals().sender(SYSTEMD).member("JobNew").arg(2, SHUTDOWN).build()?).await?;
+        observer.owner = match bus.get_name_owner(SYSTEMD.try_into().map_err(zbus::Error::from)?).await {
+            Ok(owner) => owner.to_string(),
+            Err(zbus::fdo::Error::NameHasNoOwner(_)) => return Err(Lost::NoSystemd),
+            Err(error) => return Err(error.into()),
+        };
+        let manager = manager(&connection).await?;
+        manager.subscribe().await?;
+        for wanted in wanted {
+            let path = manager.load_unit(&wanted.unit).await?.to_string();
+            follow(&bus, &path, &wanted.unit).await?;
+            observer.units.insert(
+                path,
+                Watched {
+                    subject: wanted.subject.clone(),
+                    unit: wanted.unit.clone(),
+                    facts: Facts::default(),
+                    memory: memories.get(&wanted.subject).copied().unwrap_or_default(),
+                    jobs: BTreeMap::new(),
+                    shown: None,
+                },
+            );
+            for rung in &wanted.rungs {
+                let path = manager.load_unit(rung).await?.to_string();
+                follow(&bus, &path, rung).await?;
+                observer.rungs.insert(path, (wanted.subject.clone(), false));
+            }
+        }
+        observer.fetch_all().await?;
+        let units = observer.units.iter().map(|(path, watched)| (path.clone(), watched.subject.clone())).collect();
+        let live = Live { connection, asks, units: std::sync::Arc::new(units), states: observer.states.subscribe() };
+        Ok((observer, live))
+    }
+
+    /// Follows the bus until it is lost, or nobody listens.
+    pub(super) async fn run(
+        &mut self,
+        asks: &mut mpsc::Receiver<Ask>,
+        events: &mpsc::Sender<BackendEvent>,
+    ) -> Result<std::convert::Infallible, Lost> {
+        loop {
+            for event in std::mem::take(&mut self.news) {
+                events.send(event).await.map_err(|_| Lost::Unheard)?;
+            }
+            tokio::select! {
+                biased;
+                message = self.stream.next() => {
+                    let message = message.ok_or(Lost::Closed)??;
+                    if self.take(&message)? {
+                        self.fetch_all().await?;
+                    }
+                }
+                Some(ask) = asks.recv() => self.answer(ask).await?,
+                () = events.closed() => return Err(Lost::Unheard),
+            }
+        }
+    }
+
+    /// What is to be kept for the next connection.
+    pub(super) fn memories(&self) -> Memories {
+        self.units
+            .values()
+            .map(|watched| (watched.subject.clone(), Memory { rung_runs: false, ..watched.memory }))
+            .collect()
+    }
+
+    async fn answer(&mut self, ask: Ask) -> Result<(), Lost> {
+        match ask {
+            Ask::Read(subject, answer) => {
+                let found = self.units.iter().find(|(_, watched)| watched.subject == subject);
+                let Some(path) = found.map(|(path, _)| path.clone()) else {
+                    let _ = answer.send(Err(BackendError::Refused(format!("{subject} is no configured subject"))));
+                    return Ok(());
+                };
+                let connection = self.connection.clone();
+                let (stopping, ()) = {
+                    let state = system_state(connection);
+                    (self.attend(state).await?, self.fetch(&path).await?)
+                };
+                if stopping? == "stopping" {
+                    self.news.push(BackendEvent::Stopping);
+                    let why = "the system is going down".to_owned();
+                    let _ = answer.send(Err(BackendError::Refused(why)));
+                    return Ok(());
+                }
+                self.form(&path);
+                let state = self.units.get(&path).and_then(|watched| watched.shown.flatten());
+                let unseen = || BackendError::Nonsense(format!("systemd does not say how {subject} is"));
+                let _ = answer.send(state.ok_or_else(unseen));
+            }
+            Ask::Job(path, answer) => match self.ended_jobs.iter().find(|(job, _)| *job == path) {
+                Some((_, result)) => drop(answer.send(result.clone())),
+                None => {
+                    self.waiting.retain(|(_, caller)| !caller.is_closed());
+                    self.waiting.push((path, answer));
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// Waits for an answer, and takes every signal in that comes before it.
+    async fn attend<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Lost> {
+        tokio::pin!(work);
+        let mut again = false;
+        let done = loop {
+            tokio::select! {
+                biased;
+                message = self.stream.next() => again |= self.take(&message.ok_or(Lost::Closed)??)?,
+                done = &mut work => break done,
+            }
+        };
+        if again {
+            Box::pin(self.fetch_all()).await?;
+        }
+        Ok(done)
+    }
+
+    /// Reads a unit. Signals that came before the answer are older than it, and are taken in first.
+    async fn fetch(&mut self, path: &str) -> Result<(), Lost> {
+        let connection = self.connection.clone();
+        let facts = self.attend(properties(connection, path.to_owned())).await??;
+        if let Some(watched) = self.units.get_mut(path) {
+            watched.facts = facts;
+        }
+        Ok(())
+    }
+
+    async fn fetch_all(&mut self) -> Result<(), Lost> {
+        if self.reloading {
+            return Ok(());
+        }
+        let paths: Vec<_> = self.units.keys().cloned().collect();
+        for path in &paths {
+            let connection = self.connection.clone();
+            // No signals are taken in here: one that asks for everything anew would never end.
+            let facts = properties(connection, path.to_owned()).await?;
+            if let Some(watched) = self.units.get_mut(path) {
+                watched.facts = facts;
+            }
+        }
+        let rungs: Vec<_> = self.rungs.keys().cloned().collect();
+        for path in rungs {
+            let facts = properties(self.connection.clone(), path.clone()).await?;
+            if let Some((_, runs)) = self.rungs.get_mut(&path) {
+                *runs = facts.is_busy();
+            }
+        }
+        paths.iter().for_each(|path| self.form(path));
+        Ok(())
+    }
+
+    /// Forms a unit's state, and tells of it when it is another than before.
+    fn form(&mut self, path: &str) {
+        let clocks = Clocks { boot: clock::now(), monotonic: clock::monotonic() };
+        let Some(watched) = self.units.get_mut(path) else { return };
+        watched.memory.rung_runs = self.rungs.values().any(|(whose, runs)| *runs && *whose == watched.subject);
+        let state = if self.reloading { None } else { watched.facts.state(watched.memory, self.boot, clocks) };
+        let same = match (watched.shown, state) {
+            (Some(shown), state) => alike(shown, state),
+            (None, _) => false,
+        };
+        watched.shown = Some(state);
+        if !same {
+            let subject = watched.subject.clone();
+            self.states.send_modify(|states| {
+                states.insert(subject.clone(), state);
+            });
+            self.news.push(BackendEvent::Unit(subject, state));
+        }
+    }
+
+    /// Takes a message in. True when everything must be read again.
+    fn take(&mut self, message: &Message) -> Result<bool, Lost> {
+        if message.message_type() != Type::Signal {
+            return Ok(false);
+        }
+        let header = message.header();
+        let sender = header.sender().map(|name| name.as_str()).unwrap_or_default();
+        let member = header.member().map(|name| name.as_str()).unwrap_or_default();
+        if sender == "org.freedesktop.DBus" && member == "NameOwnerChanged" {
+            let body = message.body();
+            let (name, _, _): (&str, &str, &str) = body.deserialize()?;
+            return if name == SYSTEMD { Err(Lost::OwnerChanged) } else { Ok(false) };
+        }
+        if sender != self.owner {
+            if sender != "org.freedesktop.DBus" {
+                tracing::warn!(sender, member, "a signal that systemd did not send");
+            }
+            return Ok(false);
+        }
+        let path = header.path().map(|path| path.to_string());
+        match member {
+            "PropertiesChanged" => {
+                if let Some(path) = path {
+                    self.properties_changed(&path, message)?;
+                }
+            }
+            "JobNew" => {
+                let body = message.body();
+                let (id, _, unit): (u32, zbus::ObjectPath<'_>, &str) = body.deserialize()?;
+                if unit == SHUTDOWN {
+                    self.news.push(BackendEvent::Stopping);
+                }
+                if let Some(watched) = self.units.values_mut().find(|watched| watched.unit == unit) {
+                    let run = watched.facts.invocation();
+                    watched.jobs.insert(id, run);
+                }
+            }
+            "JobRemoved" => {
+                let body = message.body();
+                let (id, job, unit, result): (u32, zbus::ObjectPath<'_>, &str, &str) = body.deserialize()?;
+                self.job_removed(id, job.as_str(), unit, result);
+            }
+            "Reloading" => {
+                let body = message.body();
+                self.reloading = body.deserialize()?;
+                let paths: Vec<_> = self.units.keys().cloned().collect();
+                paths.iter().for_each(|path| self.form(path));
+                return Ok(!self.reloading);
+            }
+            "UnitFilesChanged" => return Ok(true),
+            _ => {}
+        }
+        Ok(false)
+    }
+
+    fn properties_changed(&mut self, path: &str, message: &Message) -> Result<(), Lost> {
+        let body = message.body();
+        let (interface, changed, _): (&str, BTreeMap<&str, Variant<'_>>, Vec<&str>) = body.deserialize()?;
+        if let Some((subject, runs)) = self.rungs.get_mut(path) {
+            if interface == UNIT {
+                let mut facts = Facts::default();
+                changed.iter().for_each(|(name, value)| facts.set(name, value));
+                *runs = facts.is_busy();
+                let subject = subject.clone();
+                let of_subject = self.units.iter().find(|(_, watched)| watched.subject == subject);
+                if let Some(path) = of_subject.map(|(path, _)| path.clone()) {
+                    self.form(&path);
+                }
+            }
+            return Ok(());
+        }
+        let Some(watched) = self.units.get_mut(path) else { return Ok(()) };
+        changed.iter().for_each(|(name, value)| watched.facts.set(name, value));
+        if interface == UNIT {
+            self.form(path);
+        }
+        Ok(())
+    }
+
+    /// A job that was done on a unit which did not run before and does not run now, without a new run: somebody stopped what
+    /// had failed already. Nothing but this signal tells of it.
+    fn job_removed(&mut self, id: u32, job: &str, unit: &str, result: &str) {
+        let found = self.units.iter_mut().find(|(_, watched)| watched.unit == unit);
+        if let Some((path, watched)) = found {
+            let path = path.clone();
+            let began_on = watched.jobs.remove(&id);
+            let run = watched.facts.invocation();
+            let same_run = began_on.is_none_or(|before| before == run);
+            if watched.facts.is_down() && same_run {
+                match result {
+                    "done" => watched.memory.stopped = Some(run),
+                    "dependency" => watched.memory.dependency = Some(run),
+                    _ => {}
+                }
+                self.form(&path);
+            }
+        }
+        let (asked, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|(wanted, _)| wanted == job);
+        self.waiting = waiting;
+        for (_, caller) in Vec::from_iter(asked) {
+            // A caller that gave up needs no answer.
+            let _ = caller.send(result.to_owned());
+        }
+        self.ended_jobs.push_back((job.to_owned(), result.to_owned()));
+        if self.ended_jobs.len() > ENDED_JOBS {
+            self.ended_jobs.pop_front();
+        }
+    }
+}
+
+/// Whether two states are the same but for what two readings of two clocks may differ by.
+fn alike(a: Option<UnitState>, b: Option<UnitState>) -> bool {
+    const JITTER: Duration = Duration::from_millis(100);
+    let near = |a: Timestamp, b: Timestamp| a.saturating_since(b).max(b.saturating_since(a)) < JITTER;
+    let (Some(a), Some(mut b)) = (a, b) else { return a == b };
+    if let (Activity::AutoRestart { due: before, .. }, Activity::AutoRestart { due, .. }) =
+        (a.activity, &mut b.activity)
+        && near(before, *due)
+    {
+        *due = before;
+    }
+    if let (Some(before), Some(since)) = (a.active_since, b.active_since)
+        && near(before, since)
+    {
+        b.active_since = a.active_since;
+    }
+    a == b
+}
+
+fn signals() -> zbus::match_rule::Builder<'static> {
+    MatchRule::builder().msg_type(Type::Signal)
+}
+
+/// Asks the bus for what systemd says of one unit and its jobs. Jobs of other units, of which a node with containers has
+/// many, stay out.
+async fn follow(bus: &DBusProxy<'_>, path: &str, unit: &str) -> Result<(), Lost> {
+    let changed = signals().sender(SYSTEMD).path(path).member("PropertiesChanged");
+    bus.add_match_rule(changed.build()?).await?;
+    for member in ["JobNew", "JobRemoved"] {
+        bus.add_match_rule(signals().sender(SYSTEMD).member(member).arg(2, unit).build()?).await?;
+    }
+    Ok(())
+}
+
+/// A proxy of systemd itself.
+pub(super) async fn manager(connection: &Connection) -> zbus::Result<ManagerProxy<'static>> {
+    ManagerProxy::builder(connection).cache_properties(CacheProperties::No).build().await
+}
+
+/// What systemd does as a whole: `running`, `stopping` and more.
+async fn system_state(connection: Connection) -> zbus::Result<String> {
+    manager(&connection).await?.system_state().await
+}
+
+/// Everything that systemd says of a unit, both interfaces asked at once.
+async fn properties(connection: Connection, path: String) -> Result<Facts, Lost> {
+    let unit = PropertiesProxy::builder(&connection)
+        .destination(SYSTEMD)
+        .path(path)
+        .cache_properties(CacheProperties::No)
+        .build()
+        .await?;
+    let of = |interface: &'static str| async { Ok::<_, Lost>(unit.get_all(interface.try_into()?).await?) };
+    let (of_unit, of_service) = tokio::join!(of(UNIT), of(SERVICE));
+    let mut facts = Facts::default();
+    for (name, value) in of_unit?.iter().chain(&of_service?) {
+        facts.set(name, value);
+    }
+    Ok(facts)
+}
