@@ -1,7 +1,7 @@
 //! Users and groups of the node, and which of them the committee runs as.
 
 use super::node::{Kind, Look, Node, Unread};
-use crate::config::Settings;
+use crate::config::{Settings, users};
 use crate::protocol::policy::SubjectKind;
 use crate::protocol::types::PersonaId;
 use std::collections::BTreeMap;
@@ -38,6 +38,11 @@ pub struct Accounts {
 }
 
 impl Accounts {
+    /// Nobody.
+    pub const fn none() -> Self {
+        Self { users: Vec::new(), groups: Vec::new() }
+    }
+
     /// From `/etc/passwd` and `/etc/group`. Lines that make no sense are passed over, as the C library does.
     ///
     /// # Errors
@@ -62,10 +67,24 @@ impl Accounts {
 
     /// Asks the machine's other sources of users (LDAP, systemd's own) for a name that the files do not have.
     pub fn ask_for(&mut self, name: &str) {
-        if self.user(name).is_some() {
-            return;
+        if self.user(name).is_none()
+            && let Some(user) = uzers::get_user_by_name(name)
+        {
+            self.take_in(name, &user);
         }
-        let Some(user) = uzers::get_user_by_name(name) else { return };
+    }
+
+    /// The same for a number.
+    pub fn ask_for_uid(&mut self, uid: u32) {
+        if self.user_of(uid).is_none()
+            && let Some(user) = uzers::get_user_by_uid(uid)
+        {
+            let name = user.name().to_string_lossy().into_owned();
+            self.take_in(&name, &user);
+        }
+    }
+
+    fn take_in(&mut self, name: &str, user: &uzers::User) {
         let (uid, gid) = (user.uid(), user.primary_group_id());
         for group in uzers::get_user_groups(name, gid).unwrap_or_default() {
             let known = self.groups.iter_mut().find(|known| known.gid == group.gid());
@@ -173,11 +192,33 @@ pub struct Cast {
 }
 
 impl Cast {
+    /// As configured; without a configuration, those of the package's users that there are. What the files do not know is
+    /// asked for.
+    pub fn find(settings: Option<&Settings>, accounts: &mut Accounts) -> Self {
+        let Some(settings) = settings else { return Self::shipped(accounts) };
+        settings.policy.subjects.values().filter_map(|subject| subject.uid).for_each(|uid| accounts.ask_for_uid(uid));
+        let cast = Self::of(settings, accounts);
+        cast.names.values().for_each(|name| accounts.ask_for(name));
+        cast
+    }
+
+    /// The users of the package that there are.
+    fn shipped(accounts: &Accounts) -> Self {
+        let personas =
+            ["alexa", "lior", "otto", "riven", "vera"].into_iter().filter_map(|name| PersonaId::new(name).ok());
+        let of_personas = personas.flat_map(|persona| {
+            let (agent, wrapper) = (format!("zeta-bft-{persona}"), format!("zeta-{persona}"));
+            [(Role::Agent(persona.clone()), agent), (Role::Wrapper(persona), wrapper)]
+        });
+        let names = of_personas.chain([(Role::Warden, users::WARDEN.to_owned())]);
+        Self { names: names.filter(|(_, name)| accounts.user(name).is_some()).collect() }
+    }
+
     /// As configured, with the default names where nothing else is written.
     pub fn of(settings: &Settings, accounts: &Accounts) -> Self {
-        let mut names = BTreeMap::from([(Role::Warden, "zeta-bft-warden".to_owned())]);
+        let mut names = BTreeMap::from([(Role::Warden, users::WARDEN.to_owned())]);
         if settings.page.is_some() {
-            names.insert(Role::Page, "zeta-bft-page".to_owned());
+            names.insert(Role::Page, users::PAGE.to_owned());
         }
         for subject in settings.policy.subjects.values() {
             let configured = subject.uid.map(|uid| accounts.name_of(uid));

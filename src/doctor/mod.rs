@@ -9,20 +9,25 @@
 //! * A finding has a stable `id`, says what was found, where and why it matters, and what to do.
 
 pub mod accounts;
+pub mod bus;
 pub mod finding;
 pub mod host;
+pub mod mode;
 pub mod node;
 pub mod rights;
+pub mod runtime;
 pub mod set_up;
 pub mod sudoers;
 pub mod tools;
 #[cfg(test)]
 mod tree;
+pub mod units;
 pub mod users;
 
 use crate::clock;
 use crate::config::paths::Paths;
 use crate::config::{self, ConfigError, Settings};
+use crate::wire::v1::{HistoryEntry, QuorumView};
 use accounts::{Accounts, Cast};
 use finding::{Group, Section};
 use node::{Node, Unread};
@@ -32,64 +37,127 @@ use std::time::{Duration, UNIX_EPOCH};
 
 /// Why the checks of a node say nothing about a folder.
 const ONLY_OF_A_NODE: &str = "a folder with --dir, or of `zeta-bft up`, has none of its own: this is checked on a node";
+const NO_SETTINGS: &str = "there is no good configuration that says what should be there";
+static NOBODY: Accounts = Accounts::none();
 
-/// Examines everything, theme by theme.
-pub async fn examine(paths: &Paths) -> Vec<Section> {
+/// What the warden says, asked by those who know its services.
+#[derive(Debug)]
+pub struct Asked {
+    /// Its view of the committee, or why there is none.
+    pub view: Result<QuorumView, String>,
+    /// The receipts that it shows, or why there are none.
+    pub history: Result<Vec<HistoryEntry>, String>,
+}
+
+/// Examines everything, theme by theme. `asked`: what the warden says.
+pub async fn examine(paths: &Paths, asked: &Asked) -> Vec<Section> {
     let node = Node::this();
     let on_node = paths.dir().is_none();
     let loaded = config::load(paths);
-    let accounts = Accounts::of(&node);
-    let mut sections = vec![set_up(&node, paths, &loaded, accounts.as_ref().ok())];
-    let settings = loaded.ok();
-    if on_node {
-        sections.extend(of_node(&node, settings.as_ref(), accounts).await);
-    } else {
-        sections.extend([Group::Users, Group::Rights].map(|group| Section::skipped_whole(group, ONLY_OF_A_NODE)));
+    let mut accounts = Accounts::of(&node);
+    let settings = loaded.as_ref().ok();
+    let mut cast = Cast::default();
+    if let (true, Ok(accounts)) = (on_node, &mut accounts) {
+        cast = Cast::find(settings, accounts);
     }
+    let mut sections = vec![set_up(&node, paths, &loaded, &cast, accounts.as_ref().ok())];
+    if on_node {
+        let facts = Facts { node: &node, settings, cast: &cast, accounts: accounts.as_ref().map_err(Clone::clone) };
+        sections.extend(of_node(&facts).await);
+    } else {
+        let groups = [Group::Users, Group::Rights, Group::Units, Group::Bus];
+        sections.extend(groups.map(|group| Section::skipped_whole(group, ONLY_OF_A_NODE)));
+    }
+    sections.push(match settings {
+        Some(settings) => {
+            let known = (&cast, accounts.as_ref().unwrap_or(&NOBODY));
+            runtime::check(&node, paths, &runtime::ask(settings).await, &asked.view, known)
+        }
+        None => Section::skipped_whole(Group::Runtime, NO_SETTINGS),
+    });
     sections.push(host::clock(&node, &clocks().await));
     sections.push(disk(paths));
     sections.push(host::kernel(&node));
+    sections.push(match settings {
+        Some(settings) => mode::check(settings, &asked.history),
+        None => Section::skipped_whole(Group::Mode, NO_SETTINGS),
+    });
     sections
 }
 
-fn set_up(node: &Node, paths: &Paths, loaded: &Result<Settings, ConfigError>, accounts: Option<&Accounts>) -> Section {
-    let (mut section, settings) = match loaded {
-        Ok(settings) => (set_up::check(settings), Some(settings)),
-        Err(error) => (set_up::unreadable(error), None),
+fn set_up(
+    node: &Node,
+    paths: &Paths,
+    loaded: &Result<Settings, ConfigError>,
+    cast: &Cast,
+    accounts: Option<&Accounts>,
+) -> Section {
+    let mut section = match loaded {
+        Ok(settings) => set_up::check(settings),
+        Err(error) => set_up::unreadable(error),
     };
     if let Some(accounts) = accounts.filter(|_| paths.dir().is_none()) {
-        let cast = settings.map(|settings| Cast::of(settings, accounts)).unwrap_or_default();
-        set_up::check_owners(node, paths, &cast, accounts, &mut section);
+        set_up::check_owners(node, paths, cast, accounts, &mut section);
     }
     section
 }
 
-/// Users and their rights.
-async fn of_node(node: &Node, settings: Option<&Settings>, accounts: Result<Accounts, Unread>) -> Vec<Section> {
-    let mut accounts = match accounts {
-        Ok(accounts) => accounts,
+struct Facts<'a> {
+    node: &'a Node,
+    settings: Option<&'a Settings>,
+    cast: &'a Cast,
+    accounts: Result<&'a Accounts, Unread>,
+}
+
+/// What there is on a node alone: users, their rights, units, bus.
+async fn of_node(facts: &Facts<'_>) -> Vec<Section> {
+    let Facts { node, settings, cast, accounts } = facts;
+    let accounts = match accounts {
+        Ok(accounts) => *accounts,
         Err(error) => {
             let why = format!("/etc/passwd or /etc/group: {error}");
-            return [Group::Users, Group::Rights].map(|group| Section::skipped_whole(group, &why)).into();
+            let groups = [Group::Users, Group::Rights, Group::Units];
+            let mut sections: Vec<_> = groups.map(|group| Section::skipped_whole(group, &why)).into();
+            sections.push(check_bus(node, *settings, None).await);
+            return sections;
         }
     };
-    let mut sections = Vec::new();
+    let wanted = settings.map(units::wanted).unwrap_or_default();
+    let polkit = "polkit.service".to_owned();
+    let said = match bus::is_pid_1(node) {
+        true => units::ask(wanted.keys().chain([&polkit])).await,
+        false => Err(Unread::Other("systemd is not PID 1 here".into())),
+    };
+    let files = said.as_ref().map(units::files).unwrap_or_default();
+
     let mut rights = Section::new(Group::Rights);
-    if let Some(settings) = settings {
-        let cast = Cast::of(settings, &accounts);
-        cast.names.values().for_each(|name| accounts.ask_for(name));
-        sections.push(users::check(&cast, &accounts, !settings.isolation));
-        let said = said_by_sudo(&cast, &accounts).await;
-        rights::check_users(node, &cast, &accounts, &said, &mut rights);
-    } else {
-        let why = "there is no configuration that says which users are meant";
-        sections.push(Section::skipped_whole(Group::Users, why));
-        rights.skipped("not-checked", "users", why);
-    }
+    let sudo = said_by_sudo(cast, accounts).await;
+    rights::check_users(node, cast, accounts, &sudo, &mut rights);
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/zeta-bft"));
-    rights::check_files(node, settings, &program, &[], &accounts, &mut rights);
-    sections.push(rights.summed_up("no AI is root by group, sudo, socket or file"));
-    sections
+    rights::check_files(node, *settings, &program, &files, accounts, &mut rights);
+    vec![
+        match settings {
+            Some(settings) => users::check(cast, accounts, !settings.isolation),
+            None => Section::skipped_whole(Group::Users, NO_SETTINGS),
+        },
+        rights.summed_up("no AI is root by group, sudo, socket or file"),
+        match (settings, &said) {
+            (None, _) => Section::skipped_whole(Group::Units, NO_SETTINGS),
+            (_, Err(error)) => Section::skipped_whole(Group::Units, &error.to_string()),
+            (Some(_), Ok(said)) => units::check(&wanted, said, cast, accounts),
+        },
+        check_bus(node, *settings, said.ok().and_then(|mut said| said.remove(&polkit))).await,
+    ]
+}
+
+async fn check_bus(node: &Node, _settings: Option<&Settings>, polkit_unit: Option<units::UnitFacts>) -> Section {
+    let answers = bus::Answers {
+        systemd: tools::ask(&["systemctl", "--version"]).await,
+        polkit: tools::ask(&["pkaction", "--version"]).await,
+        polkit_unit,
+        connected: runtime::connect(Path::new(bus::SOCKET)).await,
+    };
+    bus::check(node, &answers, None)
 }
 
 /// What sudo says of each user; who it was not asked about is judged by its files.

@@ -177,13 +177,13 @@ pub fn check_owners(node: &Node, paths: &Paths, cast: &Cast, accounts: &Accounts
     // Who owns the warden's own folder is told only where there is such a user.
     places.extend(journal.parent().map(|folder| (folder.to_owned(), warden, 0o077)));
     places.push((journal.clone(), warden, 0o077));
-    match node.names(paths.keys()) {
-        Ok(names) => {
-            let keys = names.iter().filter(|name| name.ends_with(".pem"));
-            places.extend(keys.map(|name| (paths.keys().join(name), Some(0), 0o077)));
+    // Beside the keys: what systemd puts into the environment of a persona's CLI.
+    for folder in [paths.keys(), paths.config().join("env")] {
+        match node.names(&folder) {
+            Ok(names) => places.extend(names.iter().map(|name| (folder.join(name), Some(0), 0o077))),
+            Err(Unread::Absent) => {}
+            Err(error) => section.skipped("owners", &folder.display().to_string(), error.to_string()),
         }
-        Err(Unread::Absent) => {}
-        Err(error) => section.skipped("owners", &paths.keys().display().to_string(), error.to_string()),
     }
     for (path, owner, closed) in places {
         let place = path.display().to_string();
@@ -217,6 +217,8 @@ pub fn check_owners(node: &Node, paths: &Paths, cast: &Cast, accounts: &Accounts
 fn harm(path: &Path, paths: &Paths) -> &'static str {
     if path.starts_with(paths.keys()) {
         "whoever holds a key signs as its persona"
+    } else if path.starts_with(paths.config().join("env")) {
+        "whoever reads it has the persona's account with its vendor"
     } else if path.starts_with(paths.config()) {
         "whoever writes there decides what root does"
     } else {

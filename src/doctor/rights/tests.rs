@@ -94,11 +94,8 @@ fn a_polkit_rule_that_names_an_ai_is_a_warning_and_ours_is_none() {
 }
 
 fn settings(more: &str) -> Settings {
-    let text = format!(
-        "{}\n{more}",
-        config::default_up_toml(false).replace("[personas.otto]", "[personas.otto]\n#LADDER").replace("#LADDER", "")
-    );
-    config::parse(&text, "node.toml", &Paths::system()).unwrap()
+    let text = format!("{}\n{more}", config::default_up_toml(false));
+    config::parse(&text, "node.toml", &Paths::below("/d".as_ref())).unwrap()
 }
 
 fn of_files(tree: &Tree, more: &str) -> Vec<(&'static str, String, String)> {

@@ -1,0 +1,491 @@
+//! The units as systemd has loaded them: there, enabled, of the right user, and bound to nothing that may break first.
+
+use super::accounts::{Accounts, Cast, Role};
+use super::finding::{Group, Section};
+use super::node::Unread;
+use super::tools;
+use crate::config::Settings;
+use crate::protocol::policy::{Action, SubjectKind};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What is asked of each unit.
+const PROPERTIES: &str = "Id,LoadState,ActiveState,LoadError,UnitFileState,NeedDaemonReload,FragmentPath,DropInPaths,User,DynamicUser,Type,\
+    StartLimitIntervalUSec,TimeoutStopUSec,WatchdogUSec,Restart,After,Requires,Requisite,BindsTo,PartOf,WantedBy,RequiredBy";
+
+/// The longest that a unit of ours may take to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+const REINSTALL: &str = "install the package again; on NixOS import the module";
+
+/// What systemd says of one unit, by property.
+pub type UnitFacts = BTreeMap<String, String>;
+
+/// Which units are asked about, and what for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The warden's service.
+    Warden,
+    /// Its scrape port.
+    WardenSocket,
+    /// Everything together.
+    Target,
+    /// A persona's sidecar or wrapper.
+    Of(Role),
+    /// Runs a rung or sends a page, as one instance of a template.
+    Instance,
+    /// k3s.
+    K3s,
+    /// Another subject, with the user that it must run as.
+    Other(Option<u32>),
+}
+
+impl Part {
+    const fn is_ours(&self) -> bool {
+        !matches!(self, Self::K3s | Self::Other(_))
+    }
+}
+
+/// The units of a configuration, by name.
+pub fn wanted(settings: &Settings) -> BTreeMap<String, Part> {
+    let mut units = BTreeMap::from([
+        ("zeta-bft-warden.service".to_owned(), Part::Warden),
+        ("zeta-bft-warden.socket".to_owned(), Part::WardenSocket),
+        ("zeta-bft.target".to_owned(), Part::Target),
+    ]);
+    for policy in settings.policy.subjects.values() {
+        let part = match &policy.kind {
+            SubjectKind::Wrapper(persona) => Part::Of(Role::Wrapper(persona.clone())),
+            SubjectKind::Agent(persona) => Part::Of(Role::Agent(persona.clone())),
+            SubjectKind::K3s => Part::K3s,
+            SubjectKind::Unit => Part::Other(policy.uid),
+        };
+        units.insert(policy.unit.clone(), part);
+        let by_root = |action: &Action| {
+            matches!(action, Action::Run { .. } | Action::MoveAside { .. } | Action::CopyAside { .. })
+        };
+        if policy.ladder.iter().any(|rung| by_root(&rung.action)) {
+            // Of a template only an instance can be asked about.
+            units.insert("zeta-bft-rung@doctor.service".to_owned(), Part::Instance);
+        }
+    }
+    if settings.page.is_some() {
+        units.insert("zeta-bft-page@doctor.service".to_owned(), Part::Instance);
+    }
+    units
+}
+
+/// Asks systemd about these units, all at once.
+///
+/// # Errors
+/// [`Unread`] when `systemctl` is not there or does not reach systemd.
+pub async fn ask(units: impl Iterator<Item = &String>) -> Result<BTreeMap<String, UnitFacts>, Unread> {
+    let properties = format!("--property={PROPERTIES}");
+    let mut argv = vec!["systemctl", "show", "--no-pager", properties.as_str(), "--"];
+    for unit in units {
+        argv.push(unit);
+    }
+    Ok(parse(&tools::ask(&argv).await?))
+}
+
+/// Reads what `systemctl show` printed: blocks of `KEY=VALUE` with an empty line between them, by their `Id`.
+pub fn parse(said: &str) -> BTreeMap<String, UnitFacts> {
+    let mut units = BTreeMap::new();
+    let mut open = UnitFacts::new();
+    for line in said.lines().chain([""]) {
+        if line.is_empty() {
+            let facts = std::mem::take(&mut open);
+            if let Some(id) = facts.get("Id").cloned() {
+                units.insert(id, facts);
+            }
+        } else if let Some((key, value)) = line.split_once('=') {
+            open.insert(key.to_owned(), value.to_owned());
+        }
+    }
+    units
+}
+
+/// A span as systemd prints it: `1min 30s`, `infinity`, `0`. `None`: infinite, or nothing that is known.
+fn span(text: &str) -> Option<Duration> {
+    match text {
+        "0" => Some(Duration::ZERO),
+        text => humantime::parse_duration(text).ok(),
+    }
+}
+
+/// Checks what systemd says of the units. A unit that it said nothing of is skipped.
+pub fn check(
+    wanted: &BTreeMap<String, Part>,
+    said: &BTreeMap<String, UnitFacts>,
+    cast: &Cast,
+    accounts: &Accounts,
+) -> Section {
+    let mut section = Section::new(Group::Units);
+    let k3s: Vec<_> = wanted.iter().filter(|(_, part)| **part == Part::K3s).map(|(unit, _)| unit.as_str()).collect();
+    for (unit, part) in wanted {
+        match said.get(unit) {
+            Some(facts) => Unit { unit, part, facts, section: &mut section }.check(&k3s, cast, accounts),
+            None => section.skipped("unit-unread", unit, "systemd said nothing of it, or knows it by another name"),
+        }
+    }
+    section.summed_up(format!(
+        "{} units are loaded, enabled, of their own users, and wait for neither k3s nor network",
+        wanted.len()
+    ))
+}
+
+struct Unit<'a> {
+    unit: &'a str,
+    part: &'a Part,
+    facts: &'a UnitFacts,
+    section: &'a mut Section,
+}
+
+impl Unit<'_> {
+    fn get(&self, property: &str) -> &str {
+        self.facts.get(property).map_or("", String::as_str)
+    }
+
+    fn error(&mut self, id: &'static str, text: impl Into<String>, fix: impl Into<String>) {
+        self.section.error(id, self.unit, text, fix);
+    }
+
+    fn warning(&mut self, id: &'static str, text: impl Into<String>, fix: impl Into<String>) {
+        self.section.warning(id, self.unit, text, fix);
+    }
+
+    fn drop_in(&self, lines: &str) -> String {
+        let unit = self.unit.replace("@doctor.", "@.");
+        format!("`systemctl edit {unit}` and write {lines}, or {REINSTALL}")
+    }
+
+    fn check(mut self, k3s: &[&str], cast: &Cast, accounts: &Accounts) {
+        if !self.is_loaded() {
+            return;
+        }
+        if self.get("NeedDaemonReload") == "yes" {
+            self.warning(
+                "unit-stale",
+                "its file was changed after systemd read it: what runs is not what is written",
+                "systemctl daemon-reload",
+            );
+        }
+        if self.part.is_ours() {
+            self.ordering(k3s);
+        }
+        self.enabled();
+        match self.part {
+            Part::Warden => self.daemon(cast.names.get(&Role::Warden), accounts),
+            Part::Of(role) => self.daemon(cast.names.get(role), accounts),
+            Part::K3s => self.k3s(),
+            Part::Other(Some(uid)) => self.user(Some(&accounts.name_of(*uid)), accounts),
+            Part::Other(None) | Part::WardenSocket | Part::Target | Part::Instance => {}
+        }
+    }
+
+    fn is_loaded(&mut self) -> bool {
+        match self.get("LoadState") {
+            "loaded" => return true,
+            "not-found" => {
+                let fix =
+                    if self.part.is_ours() { REINSTALL } else { "install the service, or take it out of node.toml" };
+                let text = "systemd knows no such unit: it can be neither watched nor repaired";
+                self.error("unit-missing", text, fix);
+            }
+            "masked" => {
+                let fix = format!("`systemctl unmask {}` if you want it back", self.unit);
+                self.warning("unit-masked", "it is masked: the operator's word, so the committee leaves it alone", fix);
+            }
+            "" => self.section.skipped("unit-unread", self.unit, "systemd did not say whether it is loaded"),
+            state => {
+                let text = format!("systemd cannot load it ({state}): {}", self.get("LoadError"));
+                self.error(
+                    "unit-bad",
+                    text,
+                    format!("`systemd-analyze verify {}` says what is wrong in it", self.unit),
+                );
+            }
+        }
+        false
+    }
+
+    /// An order after k3s is a deadlock: what shall repair k3s would wait for it.
+    fn ordering(&mut self, k3s: &[&str]) {
+        let foreign = |name: &str| {
+            k3s.contains(&name)
+                || name == "network-online.target"
+                || (name.starts_with("k3s") && name.ends_with(".service"))
+        };
+        for property in ["After", "Requires", "Requisite", "BindsTo", "PartOf"] {
+            let named: Vec<_> =
+                self.get(property).split_whitespace().filter(|name| foreign(name)).map(str::to_owned).collect();
+            for name in named {
+                let text = format!(
+                    "{property}={name}: when {name} does not come up, neither does this, and what shall repair it waits for it: \
+                     a deadlock that nobody ends"
+                );
+                self.error("unit-order", text, format!("take {property}={name} out of the unit and its drop-ins"));
+            }
+        }
+        if self.unit.starts_with("k3s") {
+            let text = "its name begins with k3s: k3s-killall.sh stops it together with k3s";
+            self.error("unit-name", text, "give it another name, and write that as `unit` in node.toml");
+        }
+    }
+
+    fn enabled(&mut self) {
+        let pulled_in = !self.get("WantedBy").is_empty() || !self.get("RequiredBy").is_empty();
+        match self.get("UnitFileState") {
+            "disabled" if !pulled_in && *self.part != Part::Instance => {
+                let text = "it is disabled, so it does not come back after a boot; the committee takes that for the operator's word";
+                self.warning("unit-disabled", text, format!("systemctl enable {}", self.unit));
+            }
+            "masked" | "masked-runtime" => {
+                let fix = format!("`systemctl unmask {}` if you want it back", self.unit);
+                self.warning("unit-masked", "it is masked: the operator's word, so the committee leaves it alone", fix);
+            }
+            _ => {}
+        }
+    }
+
+    fn user(&mut self, wanted: Option<&String>, accounts: &Accounts) {
+        let Some(wanted) = wanted else { return };
+        let is = self.get("User");
+        let number = |name: &str| accounts.user(name).map(|user| user.uid).or_else(|| name.parse().ok());
+        if self.get("DynamicUser") == "yes" {
+            let text = format!("DynamicUser=yes gives it another user at each start, where {wanted} is expected");
+            let fix = self.drop_in(&format!("DynamicUser=no and User={wanted}"));
+            return self.error("unit-user", text, fix);
+        }
+        let is = if is.is_empty() { "root" } else { is };
+        let same = match (number(is), number(wanted)) {
+            (Some(is), Some(wanted)) => is == wanted,
+            _ => is == wanted,
+        };
+        if !same {
+            let why = if number(is) == Some(0) {
+                "it runs as root, and whatever it does, root does"
+            } else {
+                "its sessions and pings are refused"
+            };
+            let text = format!("it runs as {is}, but {wanted} is expected: {why}");
+            let fix = self.drop_in(&format!("User={wanted}"));
+            self.error("unit-user", text, format!("{fix}; or write user = \"{is}\" in node.toml"));
+        }
+    }
+
+    fn daemon(&mut self, user: Option<&String>, accounts: &Accounts) {
+        self.user(user, accounts);
+        let kind = self.get("Type").to_owned();
+        if !matches!(kind.as_str(), "notify" | "notify-reload") {
+            let text =
+                format!("Type={kind}: systemd calls it running before it is ready, and repairs are judged too early");
+            let fix = self.drop_in("Type=notify");
+            self.error("unit-type", text, fix);
+        }
+        let limit = self.get("StartLimitIntervalUSec").to_owned();
+        if span(&limit) != Some(Duration::ZERO) {
+            let text = format!(
+                "StartLimitIntervalSec={limit}: after a few quick restarts systemd refuses further ones, the committee's too; \
+                 its own budgets limit them"
+            );
+            let fix = self.drop_in("StartLimitIntervalSec=0 below [Unit]");
+            self.warning("unit-start-limit", text, fix);
+        }
+        let stop = self.get("TimeoutStopUSec").to_owned();
+        if span(&stop).is_none_or(|stop| stop > STOP_LIMIT) {
+            let text = format!("TimeoutStopSec={stop}: a repair waits that long for a process that does not end");
+            let fix = self.drop_in("TimeoutStopSec=10s");
+            self.warning("unit-stop-timeout", text, fix);
+        }
+        let restart = self.get("Restart").to_owned();
+        if restart != "always" {
+            let fix = self.drop_in("Restart=always");
+            match self.part {
+                Part::Warden => {
+                    let text = format!("Restart={restart}: nobody votes on the warden, so only systemd brings it back");
+                    self.error("unit-restart", text, fix);
+                }
+                Part::Of(Role::Agent(_)) => {
+                    let text =
+                        format!("Restart={restart}: when two agents die at once, no quorum is left to bring them back");
+                    self.error("unit-restart", text, fix);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn k3s(&mut self) {
+        let watchdog = self.get("WatchdogUSec").to_owned();
+        if span(&watchdog) != Some(Duration::ZERO) && !watchdog.is_empty() {
+            let text = format!(
+                "WatchdogSec={watchdog}: k3s sends no pings to systemd, which kills it again and again, past the quorum"
+            );
+            self.error("k3s-watchdog", text, format!("`systemctl edit {}` and write WatchdogSec=0", self.unit));
+        }
+    }
+}
+
+/// The files that systemd read these units from.
+pub fn files(said: &BTreeMap<String, UnitFacts>) -> Vec<String> {
+    let get = |facts: &UnitFacts, property: &str| facts.get(property).cloned().unwrap_or_default();
+    let paths = said.values().flat_map(|facts| [get(facts, "FragmentPath"), get(facts, "DropInPaths")]);
+    let mut files: Vec<_> =
+        paths.flat_map(|paths| paths.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect();
+    files.sort();
+    files.dedup();
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::finding::Level;
+    use crate::protocol::types::PersonaId;
+    use proptest::prelude::*;
+
+    const AGENT: &str = "zeta-bft-agent@otto.service";
+
+    fn parts() -> BTreeMap<String, Part> {
+        let otto = PersonaId::new("otto").unwrap();
+        [
+            ("zeta-bft-warden.service", Part::Warden),
+            (AGENT, Part::Of(Role::Agent(otto.clone()))),
+            ("zeta-otto.service", Part::Of(Role::Wrapper(otto))),
+            ("k3s.service", Part::K3s),
+        ]
+        .map(|(unit, part)| (unit.to_owned(), part))
+        .into()
+    }
+
+    fn good() -> String {
+        let unit = |id: &str, user: &str| {
+            format!(
+                "Id={id}\nLoadState=loaded\nUnitFileState=enabled\nNeedDaemonReload=no\nFragmentPath=/usr/lib/systemd/system/{id}\n\
+                 DropInPaths=\nUser={user}\nDynamicUser=no\nType=notify\nStartLimitIntervalUSec=0\nTimeoutStopUSec=10s\n\
+                 WatchdogUSec=0\nRestart=always\nAfter=dbus.socket basic.target network.target\nRequires=system.slice\n\
+                 PartOf=zeta-bft.target\n\n"
+            )
+        };
+        unit("zeta-bft-warden.service", "zeta-bft-warden")
+            + &unit(AGENT, "901")
+            + &unit("zeta-otto.service", "zeta-otto")
+            + &unit("k3s.service", "").replace("After=", "After=network-online.target ")
+    }
+
+    fn found(said: &str) -> Vec<(&'static str, Level, String)> {
+        let otto = PersonaId::new("otto").unwrap();
+        let names = [
+            (Role::Warden, "zeta-bft-warden"),
+            (Role::Agent(otto.clone()), "zeta-bft-otto"),
+            (Role::Wrapper(otto), "zeta-otto"),
+        ];
+        let cast = Cast { names: names.map(|(role, name)| (role, name.to_owned())).into() };
+        let passwd = "root:x:0:0\nzeta-bft-warden:x:900:900\nzeta-bft-otto:x:901:901\nzeta-otto:x:902:902\n";
+        let section = check(&parts(), &parse(said), &cast, &Accounts::parse(passwd, ""));
+        section.findings.into_iter().map(|finding| (finding.id, finding.level, finding.subject)).collect()
+    }
+
+    /// With one unit changed.
+    fn changed(unit: &str, from: &str, to: &str) -> Vec<(&'static str, Level)> {
+        let blocks: String = good()
+            .split_inclusive("\n\n")
+            .map(|block| {
+                let its = block.starts_with(&format!("Id={unit}\n"));
+                assert!(!its || block.contains(from), "{block}");
+                if its { block.replace(from, to) } else { block.to_owned() }
+            })
+            .collect();
+        found(&blocks)
+            .into_iter()
+            .map(|(id, level, subject)| {
+                assert_eq!(subject, unit);
+                (id, level)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn units_as_they_are_shipped_are_well() {
+        assert_eq!(found(&good()), []);
+    }
+
+    #[test]
+    fn a_unit_of_ours_that_waits_for_k3s_or_the_network_is_an_error() {
+        for (from, to) in [
+            ("After=", "After=k3s.service "),
+            ("After=", "After=network-online.target "),
+            ("Requires=", "Requires=k3s-agent.service "),
+            ("PartOf=", "BindsTo=k3s.service\nPartOf="),
+            ("PartOf=", "PartOf=k3s.service "),
+        ] {
+            assert_eq!(changed(AGENT, from, to), [("unit-order", Level::Error)], "{to}");
+        }
+    }
+
+    #[test]
+    fn a_unit_that_is_missing_masked_broken_or_disabled_is_found() {
+        let loaded = "LoadState=loaded";
+        assert_eq!(changed(AGENT, loaded, "LoadState=not-found"), [("unit-missing", Level::Error)]);
+        assert_eq!(changed(AGENT, loaded, "LoadState=masked"), [("unit-masked", Level::Warning)]);
+        assert_eq!(changed(AGENT, loaded, "LoadState=bad-setting"), [("unit-bad", Level::Error)]);
+        assert_eq!(changed(AGENT, "=enabled", "=disabled"), [("unit-disabled", Level::Warning)]);
+        assert_eq!(changed(AGENT, "=enabled", "=disabled\nWantedBy=zeta-bft.target"), []);
+        assert_eq!(changed(AGENT, "NeedDaemonReload=no", "NeedDaemonReload=yes"), [("unit-stale", Level::Warning)]);
+    }
+
+    #[test]
+    fn a_unit_that_systemd_says_nothing_of_is_skipped_and_not_called_missing() {
+        assert_eq!(changed(AGENT, "LoadState=loaded\n", ""), [("unit-unread", Level::Skipped)]);
+        assert_eq!(
+            found("").iter().filter(|(id, level, _)| (*id, *level) == ("unit-unread", Level::Skipped)).count(),
+            4
+        );
+    }
+
+    #[test]
+    fn another_user_than_the_configured_one_is_an_error() {
+        let persona = "zeta-otto.service";
+        for to in ["User=", "User=zeta", "User=zeta-bft-otto", "User=0"] {
+            assert_eq!(changed(persona, "User=zeta-otto", to), [("unit-user", Level::Error)], "{to}");
+        }
+        assert_eq!(changed(persona, "User=zeta-otto", "User=902"), []);
+        assert_eq!(changed(persona, "DynamicUser=no", "DynamicUser=yes"), [("unit-user", Level::Error)]);
+    }
+
+    #[test]
+    fn settings_that_hinder_repairs_are_found() {
+        assert_eq!(changed(AGENT, "Type=notify", "Type=simple"), [("unit-type", Level::Error)]);
+        assert_eq!(changed(AGENT, "Type=notify", "Type=notify-reload"), []);
+        assert_eq!(
+            changed(AGENT, "StartLimitIntervalUSec=0", "StartLimitIntervalUSec=10s"),
+            [("unit-start-limit", Level::Warning)]
+        );
+        for long in ["1min 30s", "infinity", "16s"] {
+            let to = format!("TimeoutStopUSec={long}");
+            assert_eq!(changed(AGENT, "TimeoutStopUSec=10s", &to), [("unit-stop-timeout", Level::Warning)], "{long}");
+        }
+        assert_eq!(changed(AGENT, "TimeoutStopUSec=10s", "TimeoutStopUSec=15s"), []);
+        assert_eq!(changed(AGENT, "Restart=always", "Restart=on-failure"), [("unit-restart", Level::Error)]);
+        assert_eq!(
+            changed("zeta-bft-warden.service", "Restart=always", "Restart=no"),
+            [("unit-restart", Level::Error)]
+        );
+        assert_eq!(changed("zeta-otto.service", "Restart=always", "Restart=no"), []);
+        assert_eq!(changed("k3s.service", "WatchdogUSec=0", "WatchdogUSec=1min"), [("k3s-watchdog", Level::Error)]);
+        assert_eq!(changed("k3s.service", "WatchdogUSec=0", "WatchdogUSec=infinity"), [("k3s-watchdog", Level::Error)]);
+    }
+
+    #[test]
+    fn the_files_of_the_units_are_told_once_each() {
+        let said = parse("Id=a\nFragmentPath=/u/a\nDropInPaths=/e/b /e/c\n\nId=b\nFragmentPath=/u/a\n");
+        assert_eq!(files(&said), ["/e/b", "/e/c", "/u/a"]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_of_systemctl_makes_the_reader_panic(said in "(Id|User|After|[a-z=\n 0-9é]){0,80}", text in any::<String>()) {
+            let _ = (found(&said), parse(&text), span(&text));
+        }
+    }
+}
