@@ -4,11 +4,13 @@
 //!   nor breaks an answer. Nothing that a tick prints, and nobody who fails to read it, can hold the answers up.
 //! * A tick is its whole process tree. It has a process group, and this process is its subreaper: when a tick ends, for
 //!   whatever reason, nothing of it lives on ([`family`]).
+//! * A tick that leaves open whether the program itself is to blame is followed by the program's [`probe`].
 //! * The warden's challenges are answered at once, on a stream held open for them ([`challenge`]).
 //! * Exit 0 comes after SIGTERM, SIGINT or the parent's end, and after nothing else.
 
 mod challenge;
 mod family;
+mod probe;
 mod relay;
 mod repair;
 mod service;

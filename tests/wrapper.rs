@@ -235,6 +235,40 @@ async fn failing_and_hollow_and_missing_commands_are_broken() {
 }
 
 #[tokio::test]
+async fn a_hang_of_a_program_that_starts_is_environment_and_of_one_that_does_not_is_broken() {
+    for (probe, class, reason) in [
+        ("echo 1.2.3", FaultClass::Environment, Reason::VendorSilent),
+        ("exit 1", FaultClass::Broken, Reason::CliBroken),
+        ("kill -SEGV $$", FaultClass::Broken, Reason::CliBroken),
+        ("exit 0", FaultClass::Broken, Reason::CliBroken),
+    ] {
+        let options =
+            format!("tick_limit = \"200ms\"\ntick_interval = \"10ms\"\nprobe = [\"/bin/sh\", \"-c\", \"{probe}\"]\n");
+        let node = Node::new(&options);
+        let wrapper = node.wrap("exec sleep 600");
+        let ticks = wrapper.ended(3).await;
+        let last = ticks.last.unwrap();
+        assert_eq!((last.fault, last.reason, last.signal), (Some(class), reason, None), "{probe}");
+        assert!(last.duration < Duration::from_secs(5), "the probe's time is not the tick's");
+        assert_eq!(ticks.broken_in_a_row >= 3, class == FaultClass::Broken, "{probe}");
+    }
+}
+
+#[tokio::test]
+async fn a_probe_that_hangs_ends_with_its_whole_tree_when_told_to_stop() {
+    let node = Node::new(
+        "tick_interval = \"10ms\"\nprobe = [\"/bin/sh\", \"-c\", \"setsid sleep 600 & echo $! $$ >>$D/pids; wait\"]\n",
+    );
+    let mut wrapper = node.wrap("exit 1");
+    let pids = node.lines("pids", 1).await;
+    let pids: Vec<_> = pids[0].split(' ').map(str::to_owned).collect();
+    assert_eq!(wrapper.ticks().await.last, None, "it is part of its tick");
+    wrapper.signal(rustix::process::Signal::TERM);
+    assert_eq!(wrapper.exit().await.code(), Some(0));
+    assert!(!pids.iter().any(|pid| alive(pid)), "{pids:?}");
+}
+
+#[tokio::test]
 async fn pings_are_answered_while_a_tick_floods_output_that_nobody_reads() {
     let node = Node::new("");
     // Neither stream of the wrapper is read here: both pipes are full at once.

@@ -2,6 +2,7 @@
 
 use super::daemon;
 use crate::config::paths::Paths;
+use crate::config::settings::default_probe;
 use crate::error::Failure;
 use crate::protocol::types::PersonaId;
 use crate::wrapper::{Relay, WrapperConfig, WrapperError, run as run_wrapper};
@@ -41,6 +42,10 @@ pub fn run(paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
             .hint(format!("configured are: {}", known.join(", ")))
     })?;
     if !args.command.is_empty() {
+        // A configured probe is of the operator's choice; the default is the command's own.
+        if persona.probe == default_probe(&persona.command) {
+            persona.probe = default_probe(&args.command);
+        }
         persona.command = args.command;
     }
     let config = WrapperConfig { persona: args.persona, paths: paths.clone(), settings: persona };

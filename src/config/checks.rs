@@ -5,7 +5,7 @@ use super::fragments::{
 };
 use super::inputs::{At, Inputs, List};
 use super::paths::Paths;
-use super::settings::{CommandSettings, FaultPattern, PersonaSettings, Settings};
+use super::settings::{CommandSettings, FaultPattern, PersonaSettings, Settings, default_probe};
 use super::source::{Place, remark_on};
 use super::users::{self, Users};
 use super::{ConfigError, never, patterns, timing};
@@ -227,9 +227,17 @@ fn persona(
         }
     }
     readings.extend(patterns::defaults(&vendor));
+    let command = program(&command)?;
+    let probe = match last!(probe) {
+        // An empty list: none, also where there is one by default.
+        Some(at) if at.value.is_empty() => None,
+        Some(at) => Some(program(&at)?),
+        None => default_probe(&command),
+    };
     Ok(PersonaSettings {
         vendor,
-        command: program(&command)?,
+        command,
+        probe,
         tick_interval: length(last!(tick_interval), TICK_INTERVAL, Duration::from_millis(10), day)?,
         tick_limit: length(last!(tick_limit), TICK_LIMIT, Duration::from_millis(100), week)?,
         working_dir,

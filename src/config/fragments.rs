@@ -38,6 +38,7 @@ pub(super) struct Fragment {
 pub(super) struct PersonaFragment {
     pub vendor: Written<String>,
     pub command: Written<Vec<String>>,
+    pub probe: Written<Vec<String>>,
     pub tick_interval: Written<Length>,
     pub tick_limit: Written<Length>,
     pub working_dir: Written<String>,

@@ -1,7 +1,9 @@
-//! How a failed tick's output is read by default: what claude, gemini and codex print when the fault is not theirs.
+//! How a failed tick's output is read by default: what claude, gemini and codex print when the fault is not theirs. They
+//! are tested against recordings of the real CLIs (`tests/vendor_recordings.rs`).
 //!
 //! A text that matches makes the tick ENVIRONMENT, which is never repaired by a restart; so a pattern must be narrow. The
-//! first match counts: particular causes stand before general ones.
+//! first match counts: particular causes stand before general ones. An option's name is no pattern: a CLI whose update dropped
+//! an option prints its whole usage.
 
 use super::settings::{FaultPattern, LineRegex};
 use crate::protocol::evidence::Reason;
@@ -14,9 +16,11 @@ const ANTHROPIC: &[(&str, Reason)] = &[
     (r"\bnot logged in\b", Reason::Auth),
     (r"\bplease run /login\b", Reason::Auth),
     (r"\boauth token (has expired|revoked)\b", Reason::Auth),
-    (r"\bauthentication_error\b|\bpermission_error\b", Reason::Auth),
-    (r"\brate_limit_error\b", Reason::Quota),
+    (r"\bauthentication_error\b|\bpermission_error\b|\bfailed to authenticate\b", Reason::Auth),
+    (r"\brate_limit_error\b|\brequest rejected \(429\)", Reason::Quota),
+    (r"\bapi error: 5\d\d\b", Reason::VendorDown),
     (r"\boverloaded_error\b|\b529\b[ -~]*\boverloaded\b|\boverloaded\b[ -~]*\b529\b", Reason::VendorDown),
+    (r"\bcan't reach the api server\b", Reason::NetworkDown),
     (r"\bdo you trust the files\b|\baccept the terms\b", Reason::Setup),
 ];
 
@@ -24,10 +28,12 @@ const GOOGLE: &[(&str, Reason)] = &[
     (r"\bresource_exhausted\b|\bquota_exhausted\b", Reason::Quota),
     (r"\bexhausted your (daily|capacity)\b|\bexhausted your capacity\b", Reason::Quota),
     (r"\bplease set an auth method\b", Reason::Auth),
+    (r"\binvalid auth method\b", Reason::Auth),
     (r"\bapi key not valid\b|\bapi_key_invalid\b", Reason::Auth),
+    (r"\bpermission_denied\b", Reason::Auth),
     (r"\bgemini_api_key environment variable not found\b", Reason::Auth),
     (r"\bunauthenticated\b", Reason::Auth),
-    (r"\bnot running in a trusted directory\b|--skip-trust\b", Reason::Setup),
+    (r"\bnot running in a trusted directory\b", Reason::Setup),
     (r"\bthe model is overloaded\b", Reason::VendorDown),
     (r#""status": ?"unavailable""#, Reason::VendorDown),
 ];
@@ -38,8 +44,10 @@ const OPENAI: &[(&str, Reason)] = &[
     (r"\brate_limit_exceeded\b", Reason::Quota),
     (r"\bincorrect api key provided\b", Reason::Auth),
     (r"\bcodex login\b", Reason::Auth),
-    (r"\bnot inside a trusted directory\b|--skip-git-repo-check\b", Reason::Setup),
+    (r"\bnot inside a trusted directory\b", Reason::Setup),
     (r"\bserver_is_overloaded\b|\bslow_down\b", Reason::VendorDown),
+    (r"\bmodel is at capacity\b|\bexperiencing high demand\b", Reason::VendorDown),
+    (r"\breconnecting\.\.\. waiting for network\b", Reason::NetworkDown),
 ];
 
 const GENERIC: &[(&str, Reason)] = &[

@@ -75,6 +75,8 @@ pub struct PersonaSettings {
     pub vendor: VendorId,
     /// The command of one tick.
     pub command: Vec<String>,
+    /// What tells whether the command's program starts at all; without one nobody is asked.
+    pub probe: Option<Vec<String>>,
     /// Time from the end of a tick to the next.
     pub tick_interval: Duration,
     /// Longest a tick may run; then it is killed and counts as failed.
@@ -87,6 +89,17 @@ pub struct PersonaSettings {
     pub agent_metrics: SocketAddr,
     /// Scrape address of its wrapper.
     pub wrapper_metrics: SocketAddr,
+}
+
+/// Programs whose `--version` is known to need neither a login nor a vendor.
+const PROBED: &[&str] = &["claude", "codex", "gemini"];
+
+/// The probe of a command unless one is configured: `--version` of a vendor's CLI. What another program would do with that
+/// argument is not known, so it has none.
+pub fn default_probe(command: &[String]) -> Option<Vec<String>> {
+    let program = command.first()?;
+    let name = program.rsplit('/').next()?;
+    PROBED.contains(&name).then(|| vec![program.clone(), "--version".to_owned()])
 }
 
 /// A text in a failed tick's output that means ENVIRONMENT.

@@ -578,6 +578,22 @@ fn a_configured_pattern_goes_before_the_defaults() {
 }
 
 #[test]
+fn a_vendors_cli_is_probed_by_its_version_and_nothing_else_unless_configured() {
+    let probe = |command: &str| {
+        let text = GOOD.replace("command = [\"claude\"]", command);
+        parse(&text, "node.toml", &paths()).unwrap().personas[&PersonaId::new("otto").unwrap()].probe.clone()
+    };
+    let argv = |line: &str| Some(line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+    assert_eq!(probe("command = [\"claude\", \"--print\"]"), argv("claude --version"));
+    assert_eq!(probe("command = [\"/usr/bin/codex\"]"), argv("/usr/bin/codex --version"));
+    assert_eq!(probe("command = [\"/bin/sh\", \"-c\", \"claude\"]"), None);
+    assert_eq!(probe("command = [\"claude\"]\nprobe = []"), None);
+    assert_eq!(probe("command = [\"/bin/sh\"]\nprobe = [\"claude\", \"doctor\"]"), argv("claude doctor"));
+    let text = GOOD.replace("command = [\"claude\"]", "command = [\"claude\"]\nprobe = [\" \"]");
+    assert!(complaint(&text).contains("a command needs at least a program"));
+}
+
+#[test]
 fn a_file_that_others_can_write_is_not_believed() {
     use std::os::unix::fs::PermissionsExt as _;
     let file = tempfile::NamedTempFile::new().unwrap();

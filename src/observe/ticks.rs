@@ -10,6 +10,17 @@
 //! | exits 0 with a short text about quota or login alone | ENVIRONMENT: some CLIs exit 0 on it |
 //! | exits 0 otherwise | good, whatever words its output has |
 //!
+//! Where that leaves open whether the program itself is to blame, a probe (`claude --version`) decides ([`probed`]):
+//!
+//! | a tick that | the program starts | it does not |
+//! |---|---|---|
+//! | ran into its limit without a known word | ENVIRONMENT, `vendor_silent` | BROKEN, `cli_broken` |
+//! | failed without a known word, or was killed by a signal | as above | BROKEN, `cli_broken` |
+//! | exits 0 without a byte of output, at once or not | as above | BROKEN, `cli_broken` |
+//!
+//! A hang is what these CLIs do when their vendor is away: they retry for minutes and say nothing. A restart would not help,
+//! and the limit has killed the whole tick already.
+//!
 //! A wrapper reads hostile bytes here: what is kept is bounded, and nothing in it can be a panic.
 
 mod resume;
@@ -96,6 +107,60 @@ pub fn classify(tick: Outcome<'_>, patterns: &[FaultPattern], now: &jiff::Zoned)
         Ended::Exited(0) => Reading::GOOD,
         Ended::Exited(_) => found(usize::MAX, |_| true).unwrap_or(Reading::broken(Reason::TickFailed)),
         Ended::TimedOut => found(LAST_LINES, |_| true).unwrap_or(Reading::broken(Reason::TickTimeout)),
+    }
+}
+
+/// What the probe of a program said of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// It starts: it ended well, and said something.
+    Starts,
+    /// It does not.
+    Fails,
+    /// It did not end in time: not to be told. A starved machine is no broken program.
+    Late,
+}
+
+impl Probe {
+    /// Reads a probe's run.
+    pub fn read(run: Outcome<'_>) -> Self {
+        match run.ended {
+            Ended::Exited(0) if run.stdout.total() > 0 => Self::Starts,
+            Ended::TimedOut => Self::Late,
+            Ended::Exited(_) | Ended::Signalled(_) | Ended::NotStarted => Self::Fails,
+        }
+    }
+
+    /// The word for logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starts => "starts",
+            Self::Fails => "fails",
+            Self::Late => "late",
+        }
+    }
+}
+
+/// Whether a probe has anything to say about a tick that was read so.
+pub fn wants_probe(tick: Outcome<'_>, reading: Reading) -> bool {
+    let silent = tick.stdout.total() + tick.stderr.total() == 0;
+    match reading.fault {
+        // What cannot be started needs no second proof.
+        Some(FaultClass::Broken) => tick.ended != Ended::NotStarted,
+        Some(_) => false,
+        None => silent,
+    }
+}
+
+/// A reading that wanted a probe, with what the probe said.
+#[must_use]
+pub fn probed(reading: Reading, probe: Probe) -> Reading {
+    match (probe, reading.reason) {
+        (Probe::Fails, _) => Reading::broken(Reason::CliBroken),
+        (Probe::Starts, Reason::TickTimeout) => {
+            Reading { fault: Some(FaultClass::Environment), reason: Reason::VendorSilent, resume_at: None }
+        }
+        (Probe::Starts | Probe::Late, _) => reading,
     }
 }
 

@@ -140,6 +140,8 @@ closed_set!(
         TickTimeout = "tick_timeout",
         /// The tick command cannot be started.
         TickNotStarted = "tick_not_started",
+        /// A tick failed, and so does the probe of its program: it does not start at all.
+        CliBroken = "cli_broken",
         /// The vendor's quota is used up.
         Quota = "quota",
         /// Not logged in, or no longer.
@@ -148,6 +150,8 @@ closed_set!(
         Setup = "setup",
         /// The vendor fails.
         VendorDown = "vendor_down",
+        /// A tick hung until its limit without a known word, and its program starts: what it waits for is away.
+        VendorSilent = "vendor_silent",
         /// No network.
         NetworkDown = "network_down",
         /// No space or no inodes left.

@@ -1,9 +1,9 @@
-//! One run of the persona's command per tick.
+//! One run of the persona's command per tick, and of its program's probe where a tick leaves open what failed.
 
 use super::relay::{Relay, Sink};
 use super::service::Progress;
-use super::{WrapperConfig, family, repair, until};
-use crate::observe::ticks::{self, Ended, Tail};
+use super::{WrapperConfig, family, probe, repair, until};
+use crate::observe::ticks::{self, Ended, Reading, Tail};
 use crate::protocol::evidence::{FaultClass, TickEnd};
 use crate::protocol::types::Timestamp;
 use std::os::unix::process::ExitStatusExt as _;
@@ -29,13 +29,18 @@ pub async fn run_all(config: WrapperConfig, progress: Progress, relay: Relay, st
     let inspect = config.paths.inspect_socket();
     loop {
         let repaired = repair::subject_under_repair(&inspect, config.persona.as_str()).await;
-        let began_at = crate::clock::now();
-        let number = progress.begin(began_at);
-        let output = Output::default();
-        let Some((ended, ended_at)) = run_one(&config, &repaired, &output, &relay, stopped.clone()).await else {
-            return;
-        };
-        let end = read(&config, &output, ended, TickTimes { number, began_at, ended_at });
+        let number = progress.begin(crate::clock::now());
+        let limit = config.settings.tick_limit;
+        let tick = command(&config, &config.settings.command, &repaired);
+        let Some(run) = run(&config, tick, limit, Some(&relay), stopped.clone()).await else { return };
+        let mut reading = read(&config, &run);
+        if run.outcome(|tick| ticks::wants_probe(tick, reading))
+            && let Some(argv) = &config.settings.probe
+        {
+            let Some(probe) = probe::run(&config, argv, &repaired, stopped.clone()).await else { return };
+            reading = ticks::probed(reading, probe);
+        }
+        let end = tick_end(number, &run, reading);
         report(&config, &end);
         progress.end(end);
         tokio::select! {
@@ -45,48 +50,57 @@ pub async fn run_all(config: WrapperConfig, progress: Progress, relay: Relay, st
     }
 }
 
-/// The ends of both streams, shared with their readers.
-#[derive(Clone, Debug, Default)]
-struct Output {
+/// A run of a command that has ended, and of which nothing is left.
+#[derive(Debug)]
+pub(super) struct Run {
+    began_at: Timestamp,
+    ended_at: Timestamp,
+    ended: Ended,
     stdout: Arc<Mutex<Tail>>,
     stderr: Arc<Mutex<Tail>>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct TickTimes {
-    number: u64,
-    began_at: Timestamp,
-    ended_at: Timestamp,
+impl Run {
+    /// What `look` sees in it.
+    pub(super) fn outcome<T>(&self, look: impl FnOnce(ticks::Outcome<'_>) -> T) -> T {
+        let stdout = self.stdout.lock().unwrap_or_else(PoisonError::into_inner);
+        let stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+        let duration = self.ended_at.saturating_since(self.began_at);
+        look(ticks::Outcome { ended: self.ended, duration, stdout: &stdout, stderr: &stderr })
+    }
 }
 
-/// Runs the command to its end or limit; `None` when told to stop meanwhile. On return nothing of it is left.
-async fn run_one(
+/// Runs a command to its end or limit; `None` when told to stop meanwhile. On return nothing of it is left. Its output is
+/// passed on with a `relay`, and kept for [`Run::outcome`] in any case.
+pub(super) async fn run(
     config: &WrapperConfig,
-    repaired: &str,
-    output: &Output,
-    relay: &Relay,
+    mut command: Command,
+    limit: Duration,
+    relay: Option<&Relay>,
     stopped: watch::Receiver<bool>,
-) -> Option<(Ended, Timestamp)> {
-    let mut child = match command(config, repaired).spawn() {
+) -> Option<Run> {
+    let began_at = crate::clock::now();
+    let (stdout, stderr) = (Arc::default(), Arc::default());
+    let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
-            let program = config.settings.command.first().map_or("", String::as_str);
-            tracing::warn!(persona = %config.persona, program, %error, "tick cannot be started");
-            return Some((Ended::NotStarted, crate::clock::now()));
+            let program = command.as_std().get_program().to_string_lossy();
+            tracing::warn!(persona = %config.persona, %program, %error, "program cannot be started");
+            return Some(Run { began_at, ended_at: crate::clock::now(), ended: Ended::NotStarted, stdout, stderr });
         }
     };
     let mut readers = tokio::task::JoinSet::new();
     if let Some(pipe) = child.stdout.take() {
-        readers.spawn(read_all(pipe, Sink::Stdout, Arc::clone(&output.stdout), relay.clone()));
+        readers.spawn(read_all(pipe, Sink::Stdout, Arc::clone(&stdout), relay.cloned()));
     }
     if let Some(pipe) = child.stderr.take() {
-        readers.spawn(read_all(pipe, Sink::Stderr, Arc::clone(&output.stderr), relay.clone()));
+        readers.spawn(read_all(pipe, Sink::Stderr, Arc::clone(&stderr), relay.cloned()));
     }
     let ended = tokio::select! {
         biased;
         () = until(stopped) => None,
         ended = end_of(&mut child) => Some(ended),
-        () = tokio::time::sleep(config.settings.tick_limit) => Some(Ended::TimedOut),
+        () = tokio::time::sleep(limit) => Some(Ended::TimedOut),
     };
     let ended_at = crate::clock::now();
     let undead = family::end(Some(&mut child)).await;
@@ -95,11 +109,12 @@ async fn run_one(
     }
     // Readers that still wait are aborted with the set.
     let _ = tokio::time::timeout(LAST_WORDS, async { while readers.join_next().await.is_some() {} }).await;
-    Some((ended?, ended_at))
+    Some(Run { began_at, ended_at, ended: ended?, stdout, stderr })
 }
 
-fn command(config: &WrapperConfig, repaired: &str) -> Command {
-    let (program, arguments) = config.settings.command.split_first().map_or(("", &[][..]), |(p, a)| (p.as_str(), a));
+/// A program as a tick sees the world: nothing on stdin, a process group of its own.
+pub(super) fn command(config: &WrapperConfig, argv: &[String], repaired: &str) -> Command {
+    let (program, arguments) = argv.split_first().map_or(("", &[][..]), |(p, a)| (p.as_str(), a));
     let mut command = Command::new(program);
     command
         .args(arguments)
@@ -136,27 +151,28 @@ async fn end_of(child: &mut Child) -> Ended {
 }
 
 /// Keeps the end of a stream, and passes it on line by line without terminal escapes.
-async fn read_all(mut pipe: impl AsyncRead + Unpin, sink: Sink, tail: Arc<Mutex<Tail>>, relay: Relay) {
+async fn read_all(mut pipe: impl AsyncRead + Unpin, sink: Sink, tail: Arc<Mutex<Tail>>, relay: Option<Relay>) {
     let mut chunk = vec![0; LINE];
     let mut line = Vec::new();
     let mut after_return = false;
     while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
         let bytes = &chunk[..read];
         tail.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+        let Some(relay) = &relay else { continue };
         for byte in bytes {
             match byte {
                 b'\n' if after_return && line.is_empty() => {}
                 b'\r' if line.is_empty() => {}
-                b'\n' | b'\r' => pass(&relay, sink, &mut line).await,
+                b'\n' | b'\r' => pass(relay, sink, &mut line).await,
                 byte => line.push(*byte),
             }
             after_return = *byte == b'\r';
             if line.len() >= LINE {
-                pass(&relay, sink, &mut line).await;
+                pass(relay, sink, &mut line).await;
             }
         }
     }
-    if !line.is_empty() {
+    if let Some(relay) = relay.filter(|_| !line.is_empty()) {
         pass(&relay, sink, &mut line).await;
     }
 }
@@ -168,18 +184,17 @@ async fn pass(relay: &Relay, sink: Sink, line: &mut Vec<u8>) {
     relay.pass(sink, text.into_bytes()).await;
 }
 
-fn read(config: &WrapperConfig, output: &Output, ended: Ended, times: TickTimes) -> TickEnd {
-    let duration = times.ended_at.saturating_since(times.began_at);
-    let stdout = output.stdout.lock().unwrap_or_else(PoisonError::into_inner);
-    let stderr = output.stderr.lock().unwrap_or_else(PoisonError::into_inner);
-    let tick = ticks::Outcome { ended, duration, stdout: &stdout, stderr: &stderr };
-    let reading = ticks::classify(tick, &config.settings.patterns, &wall_clock());
+fn read(config: &WrapperConfig, run: &Run) -> Reading {
+    run.outcome(|tick| ticks::classify(tick, &config.settings.patterns, &wall_clock()))
+}
+
+fn tick_end(number: u64, run: &Run, reading: Reading) -> TickEnd {
     TickEnd {
-        number: times.number,
-        began_at: times.began_at,
-        duration,
-        exit_code: if let Ended::Exited(code) = ended { Some(code) } else { None },
-        signal: if let Ended::Signalled(signal) = ended { Some(signal) } else { None },
+        number,
+        began_at: run.began_at,
+        duration: run.ended_at.saturating_since(run.began_at),
+        exit_code: if let Ended::Exited(code) = run.ended { Some(code) } else { None },
+        signal: if let Ended::Signalled(signal) = run.ended { Some(signal) } else { None },
         fault: reading.fault,
         reason: reading.reason,
         resume_at: reading.resume_at,

@@ -80,6 +80,61 @@ fn a_fault_without_a_known_text_is_broken() {
 }
 
 #[test]
+fn a_probe_tells_a_program_that_does_not_start_from_a_vendor_that_is_away() {
+    let reading = |ended, millis, stdout: &str, probe| {
+        let (stdout, stderr) = (tail(stdout), tail(""));
+        let tick = Outcome { ended, duration: Duration::from_millis(millis), stdout: &stdout, stderr: &stderr };
+        let reading = classify(tick, &patterns(), &now());
+        if wants_probe(tick, reading) { probed(reading, probe) } else { reading }
+    };
+    let silent = environment(Reason::VendorSilent);
+    let broken = Reading::broken;
+    for (ended, millis, stdout, starts, fails, late) in [
+        (Ended::TimedOut, 45_000, "", silent, broken(Reason::CliBroken), broken(Reason::TickTimeout)),
+        (Ended::TimedOut, 45_000, "working …\n", silent, broken(Reason::CliBroken), broken(Reason::TickTimeout)),
+        (Ended::Exited(1), 900, "", broken(Reason::TickFailed), broken(Reason::CliBroken), broken(Reason::TickFailed)),
+        (
+            Ended::Signalled(11),
+            3,
+            "",
+            broken(Reason::TickFailed),
+            broken(Reason::CliBroken),
+            broken(Reason::TickFailed),
+        ),
+        (Ended::Exited(0), 3, "", broken(Reason::TickHollow), broken(Reason::CliBroken), broken(Reason::TickHollow)),
+        (Ended::Exited(0), 9000, "", Reading::GOOD, broken(Reason::CliBroken), Reading::GOOD),
+    ] {
+        for (probe, expected) in [(Probe::Starts, starts), (Probe::Fails, fails), (Probe::Late, late)] {
+            assert_eq!(reading(ended, millis, stdout, probe), expected, "{ended:?} {probe:?}");
+        }
+    }
+    // Where the tick itself has said it all, nobody is asked.
+    for (ended, stdout, expected) in [
+        (Ended::Exited(0), "ok\n", Reading::GOOD),
+        (Ended::Exited(1), "Not logged in\n", environment(Reason::Auth)),
+        (Ended::TimedOut, "network is unreachable\n", environment(Reason::NetworkDown)),
+        (Ended::NotStarted, "", broken(Reason::TickNotStarted)),
+    ] {
+        assert_eq!(reading(ended, 900, stdout, Probe::Fails), expected);
+    }
+}
+
+#[test]
+fn a_probe_starts_its_program_only_if_it_ends_well_and_says_something() {
+    let probe = |ended, stdout: &str, stderr: &str| {
+        let (stdout, stderr) = (tail(stdout), tail(stderr));
+        Probe::read(Outcome { ended, duration: Duration::from_millis(3), stdout: &stdout, stderr: &stderr })
+    };
+    assert_eq!(probe(Ended::Exited(0), "1.2.3\n", ""), Probe::Starts);
+    assert_eq!(probe(Ended::Exited(0), "", ""), Probe::Fails, "an empty executable does that");
+    assert_eq!(probe(Ended::Exited(0), "", "a warning\n"), Probe::Fails);
+    assert_eq!(probe(Ended::Exited(1), "1.2.3\n", ""), Probe::Fails);
+    assert_eq!(probe(Ended::Signalled(11), "", ""), Probe::Fails);
+    assert_eq!(probe(Ended::NotStarted, "", ""), Probe::Fails);
+    assert_eq!(probe(Ended::TimedOut, "1.2.3\n", ""), Probe::Late);
+}
+
+#[test]
 fn exit_0_is_good_whatever_the_output_talks_about() {
     let report = "I looked at the ingress: its rate limit and the namespace quota are fine.\n".repeat(40);
     assert_eq!(read(Ended::Exited(0), 9000, &report, ""), Reading::GOOD);
