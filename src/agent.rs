@@ -102,7 +102,7 @@ pub async fn run<B: Backend>(agent: Agent<B>, shutdown: impl Future<Output = ()>
     }
     let (paths, policy) = (&settings.paths, &settings.policy);
     let personas: Vec<_> = roster.members().map(|member| member.persona.clone()).collect();
-    let metrics = AgentMetrics::new(policy, &personas);
+    let metrics = AgentMetrics::new(policy, &personas, settings.isolation);
     let health = http::Health::starting();
     let receipt = paths.last_receipt(&persona);
     let guardian = Guardian::new(GuardianConfig {

@@ -95,6 +95,9 @@ pub enum HttpError {
         /// Why not.
         source: std::io::Error,
     },
+    /// What the service manager passed in is no listening socket.
+    #[error("the scrape port was to be passed in, but what came is no listening TCP socket")]
+    PassedIn(#[source] std::io::Error),
     /// The bound address cannot be written down.
     #[error("the scrape address cannot be written to {}", path.display())]
     Announce {
@@ -127,7 +130,35 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Bound, HttpError> {
     let listener = TcpListener::bind(addr).await.map_err(|source| HttpError::Bind { addr, source })?;
-    let bound = listener.local_addr().map_err(|source| HttpError::Bind { addr, source })?;
+    serve_on(listener, announce, metrics, health, shutdown)
+}
+
+/// The listening socket that the service manager passed in (`LISTEN_FDS`: the first one), for a daemon that may not open one
+/// itself; `None` when it passed in nothing. It can be taken once, and no child inherits it.
+///
+/// # Errors
+/// [`HttpError::PassedIn`] when it is something else.
+pub fn passed_in() -> Result<Option<TcpListener>, HttpError> {
+    if std::env::var_os("LISTEN_FDS").is_none() {
+        return Ok(None);
+    }
+    let taken = listenfd::ListenFd::from_env().take_tcp_listener(0).map_err(HttpError::PassedIn)?;
+    let Some(listener) = taken else { return Ok(None) };
+    listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)).map(Some).map_err(HttpError::PassedIn)
+}
+
+/// As [`serve`], on a socket that listens already.
+///
+/// # Errors
+/// [`HttpError`] when the file cannot be written.
+pub fn serve_on(
+    listener: TcpListener,
+    announce: PathBuf,
+    metrics: Exposition,
+    health: Health,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<Bound, HttpError> {
+    let bound = listener.local_addr().map_err(HttpError::PassedIn)?;
     write_address(&announce, bound).map_err(|source| HttpError::Announce { path: announce.clone(), source })?;
 
     let router = axum::Router::new()

@@ -155,7 +155,7 @@ fn notes(view: &WardenView, background: Background<'_>) -> Vec<String> {
         notes.push("drill: budgets and cool-downs are lifted".to_owned());
     }
     if !isolation {
-        notes.push("isolation between personas is off: one user runs them all".to_owned());
+        notes.push("isolation off: personas share a user, and one could stop another or read its key".to_owned());
     }
     notes
 }

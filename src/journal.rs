@@ -22,7 +22,7 @@ mod disk;
 mod recovery;
 
 pub use disk::{Disk, FileDisk};
-pub use recovery::{compact, compaction_set, recover};
+pub use recovery::{compact, compaction_set, last_roster, recover};
 
 use crate::protocol::record::chain_hash;
 use crate::protocol::statement::JournalHead;

@@ -2,10 +2,12 @@
 //!
 //! Rules:
 //! * a key file is created once and never overwritten;
-//! * a file that group or others may read is refused, except what systemd lays into `$CREDENTIALS_DIRECTORY`: root owns it,
-//!   mode 0440, and the group bits are the mask of an access list that names the service's user alone;
+//! * a file that group or others may read is refused, except what systemd lays into `$CREDENTIALS_DIRECTORY`. On a ramfs
+//!   (systemd 252) that belongs to the service's user, mode 0400; on a tmpfs (newer ones) to root, mode 0440, where the group
+//!   bits are the mask of an access list that names the service's user alone;
 //! * every copy of the private bytes is zeroed.
 
+use crate::config::paths::Paths;
 use crate::files;
 use crate::protocol::signing::SigningKey;
 use crate::protocol::types::PublicKey;
@@ -76,6 +78,17 @@ pub fn generate() -> SigningKey {
     let mut seed = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *seed).expect("the kernel gives randomness");
     SigningKey::from_seed(&seed)
+}
+
+/// Where a daemon finds its key: on a node what systemd laid into its credentials folder as `key`, if it did, else `file`.
+pub fn place(paths: &Paths, file: PathBuf) -> PathBuf {
+    place_among(paths, file, std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from))
+}
+
+fn place_among(paths: &Paths, file: PathBuf, credentials: Option<PathBuf>) -> PathBuf {
+    // Below one folder keys lie in that folder, also when a service starts `up`.
+    let credentials = credentials.filter(|folder| paths.dir().is_none() && folder.is_absolute());
+    credentials.map_or(file, |folder| folder.join("key"))
 }
 
 /// Reads a key file.
@@ -226,6 +239,17 @@ mod tests {
         assert!(!is_private(&meta, &path, Some(Path::new("/elsewhere"))) && !is_private(&meta, &path, None));
         set_mode(&path, 0o444);
         assert!(!is_private(&std::fs::metadata(&path).unwrap(), &path, Some(dir.path())));
+    }
+
+    #[test]
+    fn a_daemon_takes_its_credential_on_a_node_and_its_key_file_anywhere_else() {
+        let (node, folder) = (Paths::system(), Paths::below(Path::new("/srv/x")));
+        let credentials = Some(PathBuf::from("/run/credentials/zeta-bft-warden.service"));
+        let place = |paths: &Paths, credentials| place_among(paths, paths.warden_key(), credentials);
+        assert_eq!(place(&node, credentials.clone()), Path::new("/run/credentials/zeta-bft-warden.service/key"));
+        assert_eq!(place(&node, None), Path::new("/etc/zeta-bft/keys/warden.pem"));
+        assert_eq!(place(&node, Some(PathBuf::new())), Path::new("/etc/zeta-bft/keys/warden.pem"));
+        assert_eq!(place(&folder, credentials), Path::new("/srv/x/etc/keys/warden.pem"));
     }
 
     #[test]

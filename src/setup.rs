@@ -3,10 +3,15 @@
 //! Rules:
 //! * nothing that exists is overwritten: a `node.toml` that is there counts, keys that are there are used;
 //! * the roster marks the end: a set-up that was interrupted is taken up again, a finished one is never repeated. So a
-//!   journal that is lost later is not quietly replaced by an empty one, which would give every budget back (DESIGN §8).
+//!   journal that is lost later is not quietly replaced by an empty one, which would give every budget back (DESIGN §8);
+//! * on a node the users must be there first, and the journal and its folder belong to the warden's.
+
+pub mod outside;
+pub mod succession;
 
 use crate::config::paths::Paths;
 use crate::config::roster::{self, RosterFileError, RosterKeys};
+use crate::config::users::{self, Account, Users};
 use crate::config::{self, ConfigError, Settings};
 use crate::files;
 use crate::journal::{Journal, JournalError};
@@ -17,7 +22,7 @@ use crate::protocol::types::Digest;
 use crate::wire::Proto;
 use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -48,6 +53,12 @@ pub enum SetupError {
         path: PathBuf,
         /// How many records.
         records: usize,
+    },
+    /// The users that come with zeta-bft were not made.
+    #[error("there is no user `{name}` on this node")]
+    NoUser {
+        /// Which.
+        name: &'static str,
     },
     /// The system refused.
     #[error("cannot make {}", path.display())]
@@ -84,6 +95,11 @@ pub fn initialise(paths: &Paths, node_toml: &str) -> Result<Initialised, SetupEr
     if is_initialised(paths) {
         return Err(SetupError::Finished { roster: paths.roster() });
     }
+    let users = Users::OfThisMachine;
+    let owner = match paths.dir() {
+        Some(_) => None,
+        None => Some(users.find(users::WARDEN).ok_or(SetupError::NoUser { name: users::WARDEN })?),
+    };
     let mut written = Vec::new();
     let file = paths.node_toml();
     if !file.exists() {
@@ -97,7 +113,8 @@ pub fn initialise(paths: &Paths, node_toml: &str) -> Result<Initialised, SetupEr
         folder(path, 0o755)?;
     }
     let journal = paths.journal();
-    if let Some(of_warden) = journal.parent() {
+    let journal_folder = journal.parent().map(Path::to_owned);
+    if let Some(of_warden) = &journal_folder {
         folder(of_warden, 0o700)?;
     }
     folder(&paths.keys(), 0o700)?;
@@ -126,6 +143,9 @@ pub fn initialise(paths: &Paths, node_toml: &str) -> Result<Initialised, SetupEr
         }
         Err(error) => return Err(error.into()),
     }
+    if let (Some(account), Some(folder)) = (owner, journal_folder.as_deref()) {
+        give(folder, account)?;
+    }
     let keys = RosterKeys { operator: &operator, warden, personas };
     let envelope = roster::sign(&settings, 1, Digest::default(), &keys, &Proto)?;
     let roster = roster::open(&envelope, &Proto)?;
@@ -137,6 +157,19 @@ pub fn initialise(paths: &Paths, node_toml: &str) -> Result<Initialised, SetupEr
 fn folder(path: &Path, mode: u32) -> Result<(), SetupError> {
     let made = DirBuilder::new().recursive(true).mode(mode).create(path);
     made.map_err(|source| SetupError::Io { path: path.into(), source })
+}
+
+/// Gives a folder and the files in it to a user.
+fn give(folder: &Path, Account { uid, gid }: Account) -> Result<(), SetupError> {
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| SetupError::Io { path, source }
+    };
+    for entry in std::fs::read_dir(folder).map_err(io(folder))? {
+        let path = entry.map_err(io(folder))?.path();
+        lchown(&path, Some(uid), Some(gid)).map_err(io(&path))?;
+    }
+    lchown(folder, Some(uid), Some(gid)).map_err(io(folder))
 }
 
 fn write_new(path: &Path, text: &str) -> Result<(), SetupError> {
@@ -225,7 +258,7 @@ mod tests {
         let error = roster::check_fits(&made.roster, &settings).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "persona vara of node.toml is missing in the roster: sign a new roster with it, or take it out of node.toml"
+            "persona vara of node.toml is missing in the roster: sign a new roster with it (`zeta-bft roster sign`), or take it out of node.toml"
         );
         let other = default_up_toml(false).replace("\"openai\"", "\"mistral\"");
         let settings = config::parse(&other, "node.toml", &paths).unwrap();

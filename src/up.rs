@@ -228,7 +228,7 @@ fn remarks(settings: &Settings, asked_for_clis: bool) -> Vec<String> {
     };
     let mut remarks = vec![ticks];
     if !settings.isolation {
-        remarks.push("isolation between personas is off: one user runs them all".into());
+        remarks.push("isolation off: one user runs all personas".into());
     }
     if settings.policy.drill {
         remarks.push("drill: budgets and cool-downs are lifted".into());

@@ -20,16 +20,18 @@ pub mod inspect_socket;
 pub mod journal_thread;
 pub mod mailbox;
 pub mod operator_socket;
+pub mod succession;
 pub mod suspend;
 pub mod timeline;
 
 use crate::backend::Backend;
 use crate::clock;
+use crate::config::paths::Paths;
 use crate::config::settings::Settings;
 use crate::grpc::server::{ServeError, Server, serve};
 use crate::http::{self, Health, HttpError};
 use crate::inspect::receipts::Receipts;
-use crate::journal::{Journal, JournalError, compact, recover};
+use crate::journal::{Journal, JournalError, compact, last_roster, recover};
 use crate::metrics::WardenMetrics;
 use crate::protocol::roster::Roster;
 use crate::protocol::signing::{KeyError, SigningKey, VerifyingKey};
@@ -45,6 +47,7 @@ use operator_socket::{Obeyed, OperatorSocket};
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
+use succession::SuccessionError;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
@@ -65,6 +68,9 @@ pub enum WardenError {
         /// In the file.
         held: PublicKey,
     },
+    /// The roster does not follow from the one that the journal knows.
+    #[error(transparent)]
+    Succession(#[from] SuccessionError),
     /// The key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -93,6 +99,8 @@ pub struct OpenJournal {
     /// To write to; `None` when it is damaged.
     journal: Option<Journal>,
     recovered: Recovered,
+    /// The roster that the last warden counted by.
+    roster: Option<Roster>,
 }
 
 impl OpenJournal {
@@ -108,10 +116,11 @@ impl OpenJournal {
         }
         let verifier = VerifyingKey::new(key.public())?;
         let mut recovered = recover(&opened.records, opened.damage.as_ref(), &verifier, &Proto);
+        let roster = last_roster(&opened.records, &Proto);
         let mut journal = opened.journal;
         if let Some(damage) = &recovered.damage {
             error!(damage, "everything is held, and nothing is written");
-            return Ok(Self { journal: None, recovered });
+            return Ok(Self { journal: None, recovered, roster });
         }
         if journal.size() > COMPACT_ABOVE {
             match compact(&mut journal, &opened.records, key, &Proto) {
@@ -120,7 +129,15 @@ impl OpenJournal {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(Self { journal: Some(journal), recovered })
+        Ok(Self { journal: Some(journal), recovered, roster })
+    }
+
+    /// Goes on under this roster. A damaged journal stays as it is.
+    fn take_over(&mut self, roster: &Roster, paths: &Paths) -> Result<(), SuccessionError> {
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        let unfinished = !self.recovered.open_intents.is_empty();
+        self.recovered.head = succession::take_over(journal, self.roster.as_ref(), unfinished, roster, paths)?;
+        Ok(())
     }
 }
 
@@ -133,7 +150,7 @@ pub async fn run<B: Backend>(
     settings: Settings,
     roster: Arc<Roster>,
     key: SigningKey,
-    open: OpenJournal,
+    mut open: OpenJournal,
     backend: B,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), WardenError> {
@@ -141,23 +158,22 @@ pub async fn run<B: Backend>(
     if named != key.public() {
         return Err(WardenError::NotTheRosters { named, held: key.public() });
     }
+    open.take_over(&roster, &settings.paths)?;
     let paths = &settings.paths;
     let (policy, backend) = (Arc::clone(&settings.policy), Arc::new(backend));
     let personas: Vec<PersonaId> = roster.members().map(|member| member.persona.clone()).collect();
-    let metrics = WardenMetrics::new(&policy, &personas);
+    let metrics = WardenMetrics::new(&policy, &personas, settings.isolation);
     let health = Health::starting();
     if let Some(damage) = &open.recovered.damage {
         health.not_ready(damage.clone());
     }
     let (stop, stopped) = watch::channel(false);
-    let scrape = http::serve(
-        settings.warden_metrics,
-        paths.metrics_address("warden"),
-        metrics.exposition(),
-        health.clone(),
-        ended(stopped),
-    )
-    .await?;
+    let (announce, exposition) = (paths.metrics_address("warden"), metrics.exposition());
+    // On a node the warden has no network of its own: the port is passed in.
+    let scrape = match http::passed_in()? {
+        Some(listener) => http::serve_on(listener, announce, exposition, health.clone(), ended(stopped))?,
+        None => http::serve(settings.warden_metrics, announce, exposition, health.clone(), ended(stopped)).await?,
+    };
     let (mailbox, inbox) = Mailbox::open();
     let committee =
         Committee { roster: Arc::clone(&roster), policy: Arc::clone(&policy), isolation: settings.isolation };

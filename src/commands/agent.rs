@@ -30,7 +30,7 @@ pub struct Args {
 pub fn run(paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
     daemon::start_log();
     let (settings, roster) = daemon::committee(paths)?;
-    let key = keys::load(&paths.persona_key(&args.persona))?;
+    let key = keys::load(&keys::place(paths, paths.persona_key(&args.persona)))?;
     let persona = args.persona;
     daemon::block_on(args.parent, |shutdown| async move {
         let policy = Arc::clone(&settings.policy);
@@ -50,7 +50,9 @@ fn explained(error: AgentError) -> Failure {
     let hint = match &error {
         AgentError::Socket(ServeError::InUse { .. }) => Some("stop the other agent, or give this one its own --dir"),
         AgentError::Socket(ServeError::PathTooLong { .. }) => Some("choose a shorter --dir"),
-        AgentError::NotTheRosters(_) => Some("`zeta-bft keygen` makes a key, `zeta-bft init` signs a roster with it"),
+        AgentError::NotTheRosters(_) => {
+            Some("`zeta-bft keygen` makes a key, `zeta-bft roster sign` signs the next roster with it")
+        }
         _ => None,
     };
     let failure = Failure::new(error);

@@ -12,9 +12,11 @@ pub mod hold;
 pub mod init;
 pub mod keygen;
 pub mod page;
+pub mod polkit;
 pub mod quorum;
 pub mod readmit;
 pub mod release;
+pub mod roster;
 pub mod rung;
 pub mod up;
 pub mod verify;
@@ -68,6 +70,8 @@ enum Command {
     Init(init::Args),
     /// Makes one key.
     Keygen(keygen::Args),
+    /// Signs who may vote, when personas or keys have changed.
+    Roster(roster::Args),
     /// Reads the configuration and says what is wrong with it.
     CheckConfig(check_config::Args),
     /// Finds and explains what is wrong on this node, with the fix for each finding.
@@ -78,6 +82,8 @@ enum Command {
     /// Sends one page: what `zeta-bft-page@.service` runs.
     #[command(hide = true)]
     Page(page::Args),
+    /// Prints the polkit rule that lets the warden act.
+    Polkit(polkit::Args),
 }
 
 impl Cli {
@@ -89,6 +95,8 @@ impl Cli {
         let paths = match (&self.dir, &self.command) {
             (Some(dir), _) => Paths::below(dir),
             (None, Command::Up(_)) => Paths::of_up().unwrap_or_else(Paths::system),
+            // What `up` left in this user's folder is no node.
+            (None, Command::Init(_)) => Paths::system(),
             (None, _) => Paths::found(),
         };
         match self.command {
@@ -106,10 +114,12 @@ impl Cli {
             Command::Readmit(args) => readmit::run(&paths, args),
             Command::Init(args) => init::run(&paths, args),
             Command::Keygen(args) => keygen::run(&paths, args),
+            Command::Roster(args) => roster::run(&paths, args),
             Command::CheckConfig(args) => check_config::run(&paths, args),
             Command::Doctor(args) => doctor::run(&paths, args),
             Command::Rung(args) => rung::run(&paths, &args),
             Command::Page(args) => page::run(&paths, &args),
+            Command::Polkit(args) => polkit::run(&paths, args),
         }
     }
 }

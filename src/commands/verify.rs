@@ -29,7 +29,8 @@ pub struct Args {
     /// What to check.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The roster to check with, instead of the node's own.
+    /// The roster to check with, instead of the node's own. Those that it follows from are taken from the journals given, and
+    /// from roster.EPOCH beside it.
     #[arg(long, value_name = "FILE")]
     roster: Option<PathBuf>,
 }
@@ -48,7 +49,11 @@ pub fn run(paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
             path.display()
         ))
     })?;
-    let mut inspection = Inspection::new(&roster);
+    let mut inspection = Inspection::new(roster);
+    inspection.know_earlier(|epoch| {
+        let bytes = read(&path.with_file_name(format!("roster.{epoch}"))).ok()?;
+        Roster::open(&decode_envelope(&bytes).ok()?, &Proto).ok()
+    });
     for file in &args.files {
         let name = file.display().to_string();
         match read(file) {
@@ -75,8 +80,9 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// Everything that was checked, one line each.
-struct Inspection<'a> {
-    roster: &'a Roster,
+struct Inspection {
+    /// The roster to check with, then those that it follows from, newest first: each names the digest of the one before.
+    rosters: Vec<Roster>,
     lines: Vec<String>,
     faults: usize,
     /// Journals that are whole: name, head, and the receipts in them by place.
@@ -85,9 +91,28 @@ struct Inspection<'a> {
     loose: BTreeSet<(u64, Digest)>,
 }
 
-impl<'a> Inspection<'a> {
-    fn new(roster: &'a Roster) -> Self {
-        Self { roster, lines: Vec::new(), faults: 0, journals: Vec::new(), loose: BTreeSet::new() }
+impl Inspection {
+    fn new(roster: Roster) -> Self {
+        Self { rosters: vec![roster], lines: Vec::new(), faults: 0, journals: Vec::new(), loose: BTreeSet::new() }
+    }
+
+    /// Takes in the rosters that the known ones follow from, as far as they can be had.
+    fn know_earlier(&mut self, kept: impl Fn(u64) -> Option<Roster>) {
+        while let Some(oldest) = self.rosters.last()
+            && let Some(earlier) = oldest.epoch().checked_sub(1).and_then(&kept)
+            && earlier.digest() == oldest.statement().previous
+        {
+            self.rosters.push(earlier);
+        }
+    }
+
+    /// What holds by any of the rosters; what is wrong with it by the newest.
+    fn by_any<T, E>(&self, check: impl Fn(&Roster) -> Result<T, E>) -> Result<T, E> {
+        let newest = check(&self.rosters[0]);
+        match self.rosters[1..].iter().find_map(|roster| check(roster).ok()) {
+            Some(held) if newest.is_err() => Ok(held),
+            _ => newest,
+        }
     }
 
     fn good(&mut self, what: impl std::fmt::Display) {
@@ -115,7 +140,7 @@ impl<'a> Inspection<'a> {
     }
 
     fn receipt(&mut self, what: &str, envelope: &Envelope) -> Option<CheckedReceipt> {
-        let receipt = check_receipt(envelope, self.roster, &Proto);
+        let receipt = self.by_any(|roster| check_receipt(envelope, roster, &Proto));
         receipt.map_err(|error| self.fault(what, error)).ok()
     }
 
@@ -128,6 +153,12 @@ impl<'a> Inspection<'a> {
 
     fn journal(&mut self, name: &str, bytes: &[u8]) {
         let scan = journal::scan(bytes);
+        let rosters: Vec<Roster> = scan
+            .records
+            .iter()
+            .filter_map(|stored| journal::last_roster(std::slice::from_ref(stored), &Proto))
+            .collect();
+        self.know_earlier(|epoch| rosters.iter().find(|roster| roster.epoch() == epoch).cloned());
         let faults = self.faults;
         let (mut sequence, mut receipts) = (ReceiptSequence::default(), BTreeMap::new());
         for (index, stored) in scan.records.iter().enumerate() {
@@ -188,9 +219,11 @@ impl<'a> Inspection<'a> {
     }
 
     fn compacted_head(&self, envelope: &Envelope) -> Result<JournalHead, String> {
-        let key = VerifyingKey::new(self.roster.statement().warden).map_err(|error| error.to_string())?;
-        let head: Verified<CompactedHead> = envelope.open(&key, &Proto).map_err(|error| error.to_string())?;
-        Ok(head.0)
+        self.by_any(|roster| {
+            let key = VerifyingKey::new(roster.statement().warden).map_err(|error| error.to_string())?;
+            let head: Verified<CompactedHead> = envelope.open(&key, &Proto).map_err(|error| error.to_string())?;
+            Ok(head.0)
+        })
     }
 
     fn history(&mut self, name: &str, bytes: &[u8]) {
@@ -246,7 +279,7 @@ impl<'a> Inspection<'a> {
                 Ok(roster) => self.good(format!("{name}: roster {} of node {}", roster.epoch(), roster.node())),
                 Err(error) => self.fault(name, error),
             },
-            Domain::Session => match verify_session(envelope, self.roster, &Proto) {
+            Domain::Session => match self.by_any(|roster| verify_session(envelope, roster, &Proto)) {
                 Ok(session) => self.good(format!("{name}: session {} of {}", session.incarnation, session.persona)),
                 Err(error) => self.fault(name, error),
             },
@@ -261,7 +294,7 @@ impl<'a> Inspection<'a> {
     }
 
     fn proof(&mut self, name: &str, proof: &EquivocationProof) {
-        match proof.check(self.roster, &Proto) {
+        match self.by_any(|roster| proof.check(roster, &Proto)) {
             Ok(proven) => {
                 let (persona, vendor, seq) = (&proven.persona, &proven.vendor, proven.seq);
                 self.good(format!("{name}: {persona} ({vendor}) signed two statements with number {seq}"));

@@ -6,6 +6,7 @@ use crate::backend::systemd::SystemdBackend;
 use crate::config::paths::Paths;
 use crate::error::Failure;
 use crate::keys;
+use crate::warden::succession::SuccessionError;
 use crate::warden::{self, OpenJournal, WardenError};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ pub struct Args {
 pub fn run(paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
     daemon::start_log();
     let (settings, roster) = daemon::committee(paths)?;
-    let key = keys::load(&paths.warden_key())?;
+    let key = keys::load(&keys::place(paths, paths.warden_key()))?;
     let journal = OpenJournal::open(&paths.journal(), &key).map_err(explained)?;
     daemon::block_on(args.parent, |shutdown| async move {
         let policy = Arc::clone(&settings.policy);
@@ -47,6 +48,12 @@ fn explained(error: WardenError) -> Failure {
         WardenError::Journal(JournalError::Missing { .. }) => Some("run `zeta-bft init` on a new node"),
         WardenError::Journal(JournalError::InUse { .. }) => {
             Some("stop the other warden, or give this one its own --dir")
+        }
+        WardenError::Succession(SuccessionError::RolledBack { .. } | SuccessionError::Unlinked { .. }) => Some(
+            "restore the roster, or sign the next one with `zeta-bft roster sign`; for a cloned machine see the operations page",
+        ),
+        WardenError::Succession(SuccessionError::Unfinished { .. }) => {
+            Some("start the warden once more with the old roster and key: it settles what it began")
         }
         WardenError::NotTheRosters { .. } => Some("sign a roster that names this key, or restore the key it names"),
         _ => None,

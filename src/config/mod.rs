@@ -12,6 +12,7 @@ mod inputs;
 pub mod never;
 pub mod paths;
 pub mod patterns;
+pub mod polkit;
 pub mod roster;
 pub mod rung;
 pub mod settings;

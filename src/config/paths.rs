@@ -77,6 +77,10 @@ impl Paths {
     pub fn roster(&self) -> PathBuf {
         self.config.join("roster")
     }
+    /// A roster that was in force before.
+    pub fn roster_of(&self, epoch: u64) -> PathBuf {
+        self.config.join(format!("roster.{epoch}"))
+    }
     /// Key files: PKCS#8 PEM, mode 0600.
     pub fn keys(&self) -> PathBuf {
         self.config.join("keys")

@@ -76,11 +76,13 @@ pub enum RosterFileError {
     },
     /// node.toml has a persona that the roster does not have.
     #[error(
-        "persona {0} of node.toml is missing in the roster: sign a new roster with it, or take it out of node.toml"
+        "persona {0} of node.toml is missing in the roster: sign a new roster with it (`zeta-bft roster sign`), or take it out of node.toml"
     )]
     MissingMember(PersonaId),
     /// The roster has a persona that node.toml does not have.
-    #[error("persona {0} of the roster is missing in node.toml: write [personas.{0}], or sign a new roster without it")]
+    #[error(
+        "persona {0} of the roster is missing in node.toml: write [personas.{0}], or sign a new roster without it (`zeta-bft roster sign`)"
+    )]
     MissingPersona(PersonaId),
     /// The two disagree on a vendor.
     #[error("persona {persona} is of vendor {roster} in the roster, but of {configured} in node.toml")]

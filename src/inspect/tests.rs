@@ -234,7 +234,7 @@ fn whatever_weakens_the_committee_by_choice_is_said_without_degrading_it() {
         [
             "mode observe: nothing is touched",
             "drill: budgets and cool-downs are lifted",
-            "isolation between personas is off: one user runs them all"
+            "isolation off: personas share a user, and one could stop another or read its key"
         ]
     );
 }

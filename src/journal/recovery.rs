@@ -1,8 +1,8 @@
 //! What a journal means to a warden that starts, and what of it a compaction keeps.
 //!
 //! Rules:
-//! * Receipts and carried heads count only when this node's warden signed them: with the key given, or with that of a
-//!   roster in the journal itself.
+//! * Receipts and carried heads count only when this node's warden signed them: with the key given, or with that of any
+//!   roster in the journal itself. So every roster is kept.
 //! * Whatever cannot be read or does not fit its place is damage: what stood before it is recovered, the rest is not
 //!   guessed at, and the warden starts Held (rule S10).
 //! * An INTENT is open until an OUTCOME or ABORT names its place.
@@ -30,7 +30,7 @@ struct Fold {
     quarantined: BTreeMap<PersonaId, (usize, EquivocationProof)>,
     readmitted: BTreeMap<PersonaId, usize>,
     receipts: VecDeque<(usize, Envelope)>,
-    roster: Option<usize>,
+    rosters: Vec<usize>,
     damage: Option<String>,
 }
 
@@ -69,7 +69,7 @@ pub fn compaction_set<C: StatementCodec + Codec<CompactedHead>>(
     }
     let mut keep: BTreeSet<usize> = fold.receipts.iter().map(|(at, _)| *at).collect();
     keep.extend(fold.boot.map(|(at, ..)| at));
-    keep.extend(fold.roster);
+    keep.extend(&fold.rosters);
     keep.extend(fold.ledgers.values().map(|(at, _)| *at));
     keep.extend(fold.open.values().map(|(at, _)| *at));
     keep.extend(fold.holds.values().map(|(at, ..)| *at));
@@ -96,6 +96,18 @@ pub fn compact<D: Disk, C: StatementCodec + Codec<CompactedHead>>(
     journal.compact(&codec.encode(&head), &carried)
 }
 
+/// The roster that the last warden counted by, if the journal knows one.
+pub fn last_roster<C: StatementCodec + Codec<CompactedHead>>(records: &[StoredRecord], codec: &C) -> Option<Roster> {
+    records.iter().rev().find_map(|stored| roster_in(stored, codec))
+}
+
+fn roster_in<C: StatementCodec + Codec<CompactedHead>>(stored: &StoredRecord, codec: &C) -> Option<Roster> {
+    match codec.decode(&stored.encoded) {
+        Ok(Record::Roster(envelope)) => Roster::open(&envelope, codec).ok(),
+        _ => None,
+    }
+}
+
 impl Fold {
     fn of<C: StatementCodec + Codec<CompactedHead>>(
         records: &[StoredRecord],
@@ -104,9 +116,11 @@ impl Fold {
         codec: &C,
     ) -> Self {
         let mut fold = Self::default();
-        let mut keys = vec![warden.clone()];
+        let rosters = records.iter().filter_map(|stored| roster_in(stored, codec));
+        let earlier = rosters.filter_map(|roster| VerifyingKey::new(roster.statement().warden).ok());
+        let keys: Vec<_> = std::iter::once(warden.clone()).chain(earlier).collect();
         for (at, stored) in records.iter().enumerate() {
-            if let Err(why) = fold.take(at, stored, &mut keys, codec) {
+            if let Err(why) = fold.take(at, stored, &keys, codec) {
                 fold.damage = Some(format!("the journal is damaged: record {}: {why}", stored.seq));
                 return fold;
             }
@@ -120,7 +134,7 @@ impl Fold {
         &mut self,
         at: usize,
         stored: &StoredRecord,
-        keys: &mut Vec<VerifyingKey>,
+        keys: &[VerifyingKey],
         codec: &C,
     ) -> Result<(), String> {
         let record: Record = codec.decode(&stored.encoded).map_err(|error| format!("cannot be read: {error}"))?;
@@ -154,9 +168,8 @@ impl Fold {
                 OperatorOrder::Approve { .. } => {}
             },
             Record::Roster(envelope) => {
-                let roster = Roster::open(&envelope, codec).map_err(|error| error.to_string())?;
-                keys.push(VerifyingKey::new(roster.statement().warden).map_err(|error| error.to_string())?);
-                self.roster = Some(at);
+                Roster::open(&envelope, codec).map_err(|error| error.to_string())?;
+                self.rosters.push(at);
             }
             Record::Head(envelope) => {
                 let head: Verified<CompactedHead> =

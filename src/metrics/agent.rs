@@ -18,15 +18,15 @@ pub struct AgentMetrics {
 }
 
 impl AgentMetrics {
-    /// All families with all their label sets, at 0.
-    pub fn new(policy: &Policy, personas: &[PersonaId]) -> Self {
+    /// All families with all their label sets, at 0. `isolation`: every wrapper and agent has a user of its own.
+    pub fn new(policy: &Policy, personas: &[PersonaId], isolation: bool) -> Self {
         let mut r = registry();
         let meanings = Meanings {
             subject_state: "1 for the state that the warden last published of the subject, 0 for all others",
             verdict: "1 for this agent's own verdict on the subject, 0 for all others",
             votes: "Votes signed",
         };
-        let committee = CommitteeMetrics::new(&mut r, policy, personas, &meanings);
+        let committee = CommitteeMetrics::new(&mut r, policy, personas, isolation, &meanings);
         let peer_progress = of_personas(
             &mut r,
             "zeta_bft_peer_last_progress_timestamp_seconds",

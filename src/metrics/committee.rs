@@ -28,7 +28,20 @@ pub(super) struct CommitteeMetrics {
 }
 
 impl CommitteeMetrics {
-    pub(super) fn new(r: &mut Registry, policy: &Policy, personas: &[PersonaId], meanings: &Meanings) -> Self {
+    pub(super) fn new(
+        r: &mut Registry,
+        policy: &Policy,
+        personas: &[PersonaId],
+        isolation: bool,
+        meanings: &Meanings,
+    ) -> Self {
+        let isolated = Gauge::<i64>::default();
+        isolated.set(isolation.into());
+        r.register(
+            "zeta_bft_isolation",
+            "1 when every wrapper and agent runs as a user of its own, 0 when they share",
+            isolated,
+        );
         let subjects: Vec<&str> = policy.subjects.keys().map(SubjectName::as_str).collect();
         let of_subjects = |words: &[&'static str]| {
             let pairs = subjects.iter().flat_map(|subject| words.iter().map(move |word| [*subject, *word]));

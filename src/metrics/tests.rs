@@ -103,7 +103,7 @@ fn otto() -> SubjectName {
 
 #[test]
 fn every_family_of_the_warden_is_there_from_the_start() {
-    let scrape = Scrape::read(&WardenMetrics::new(&policy(), &personas()).exposition().render(Format::Text));
+    let scrape = Scrape::read(&WardenMetrics::new(&policy(), &personas(), true).exposition().render(Format::Text));
     for (name, kind) in [
         ("zeta_bft_subject_state", "gauge"),
         ("zeta_bft_verdict", "gauge"),
@@ -132,7 +132,7 @@ fn every_family_of_the_warden_is_there_from_the_start() {
 
 #[test]
 fn every_family_of_an_agent_and_a_wrapper_is_there_from_the_start() {
-    let agent = Scrape::read(&AgentMetrics::new(&policy(), &personas()).exposition().render(Format::Text));
+    let agent = Scrape::read(&AgentMetrics::new(&policy(), &personas(), true).exposition().render(Format::Text));
     for name in [
         "zeta_bft_verdict",
         "zeta_bft_peer_last_heartbeat_timestamp_seconds",
@@ -168,7 +168,7 @@ fn every_family_of_an_agent_and_a_wrapper_is_there_from_the_start() {
 
 #[test]
 fn events_and_views_reach_their_series() {
-    let metrics = WardenMetrics::new(&policy(), &personas());
+    let metrics = WardenMetrics::new(&policy(), &personas(), true);
     metrics.on_event(&WardenEvent::Repaired {
         subject: otto(),
         action: ActionKind::Restart,
@@ -217,7 +217,7 @@ fn events_and_views_reach_their_series() {
 
 #[test]
 fn a_word_outside_its_closed_set_never_becomes_a_label() {
-    let metrics = WardenMetrics::new(&policy(), &personas());
+    let metrics = WardenMetrics::new(&policy(), &personas(), true);
     let before = metrics.exposition().render(Format::Text).lines().count();
     let stranger = SubjectName::new("stranger").unwrap();
     metrics.on_event(&WardenEvent::Rejected { reason: "a new reason", persona: None });
@@ -280,6 +280,19 @@ fn every_word_of_the_state_machines_is_in_its_closed_set() {
             regex::Regex::new(call).unwrap().captures_iter(&source).map(|found| found[1].to_owned()).collect();
         for word in &words {
             assert!(set.contains(&word.as_str()), "`{word}` ({call}) is missing from its closed set");
+        }
+    }
+}
+
+#[test]
+fn whether_personas_share_a_user_is_shown_by_warden_and_agents() {
+    for isolation in [true, false] {
+        let line = format!("\nzeta_bft_isolation {}\n", u8::from(isolation));
+        for text in [
+            WardenMetrics::new(&policy(), &personas(), isolation).exposition().render(Format::Text),
+            AgentMetrics::new(&policy(), &personas(), isolation).exposition().render(Format::Text),
+        ] {
+            assert!(text.contains(&line) && text.contains("# HELP zeta_bft_isolation 1 when"), "{text}");
         }
     }
 }

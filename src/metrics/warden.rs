@@ -29,8 +29,8 @@ pub struct WardenMetrics {
 }
 
 impl WardenMetrics {
-    /// All families with all their label sets, at 0.
-    pub fn new(policy: &Policy, personas: &[PersonaId]) -> Self {
+    /// All families with all their label sets, at 0. `isolation`: every wrapper and agent has a user of its own.
+    pub fn new(policy: &Policy, personas: &[PersonaId], isolation: bool) -> Self {
         let mut r = registry();
         let subjects: Vec<&str> = policy.subjects.keys().map(SubjectName::as_str).collect();
         let one = |values: &[&'static str]| values.iter().map(|v| [*v]).collect::<Vec<_>>();
@@ -40,7 +40,7 @@ impl WardenMetrics {
             verdict: "Guardians whose latest word on the subject is this verdict",
             votes: "Votes counted",
         };
-        let committee = CommitteeMetrics::new(&mut r, policy, personas, &meanings);
+        let committee = CommitteeMetrics::new(&mut r, policy, personas, isolation, &meanings);
         let vendors_live = Gauge::default();
         r.register("zeta_bft_quorum_vendors_live", "Distinct vendors that can vote now", vendors_live.clone());
         let threshold = Gauge::default();

@@ -4,6 +4,7 @@
 
 mod agents;
 mod node;
+mod rotation;
 
 use node::{LIMIT, Node};
 use std::io::{Seek as _, SeekFrom, Write as _};
@@ -179,4 +180,16 @@ async fn a_watcher_hears_of_a_hold_without_asking_again() {
     operator.hold(v1::HoldRequest { subject: None, for_seconds: None, reason: "all".into() }).await.unwrap();
     let heard = async { while views.message().await.unwrap().unwrap().holds.is_empty() {} };
     tokio::time::timeout(LIMIT, heard).await.expect("the watcher never heard of the hold");
+}
+
+#[tokio::test]
+async fn a_scrape_port_that_is_passed_in_is_served_and_announced() {
+    let node = Node::new();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut warden = node.start_with_port(&port);
+    node.ready().await;
+    let announced = std::fs::read_to_string(node.paths.metrics_address("warden")).unwrap();
+    assert_eq!(announced.trim(), port.local_addr().unwrap().to_string());
+    assert!(node.http("/metrics").await.unwrap().1.contains("zeta_bft_isolation 0"));
+    assert!(warden.drained().await.success());
 }

@@ -51,6 +51,24 @@ impl Node {
         Process(self.command().env("NOTIFY_SOCKET", notify).stderr(Stdio::null()).spawn().unwrap())
     }
 
+    /// Starts one whose scrape port is passed in, as systemd does.
+    pub fn start_with_port(&self, port: &std::net::TcpListener) -> Process {
+        use std::os::fd::AsRawFd as _;
+        rustix::io::fcntl_setfd(port, rustix::io::FdFlags::empty()).unwrap();
+        let mut command = self.command();
+        command.env("LISTEN_FDS", "1").env("LISTEN_FDS_FIRST_FD", port.as_raw_fd().to_string());
+        Process(command.stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    /// Runs another command on this folder: whether it went well, and what it says.
+    pub fn run(&self, arguments: &[&str]) -> (bool, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_zeta-bft"));
+        command.arg("--dir").arg(self.paths.dir().unwrap()).args(arguments);
+        let output = command.env_remove("ZETA_BFT_DIR").stdin(Stdio::null()).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(said).unwrap())
+    }
+
     /// Starts one that cannot start: its exit code and what it says.
     pub fn refused(&self) -> (Option<i32>, String) {
         let output = self.command().output().unwrap();

@@ -202,7 +202,7 @@ impl Bench {
     }
 
     fn check(&self, files: &[&[u8]]) -> (usize, String) {
-        let mut inspection = Inspection::new(&self.roster);
+        let mut inspection = Inspection::new(self.roster.clone());
         files.iter().for_each(|bytes| inspection.file("F", bytes));
         inspection.compare_with_journals();
         (inspection.faults, inspection.lines.join("\n"))

@@ -212,3 +212,49 @@ fn bytes_that_are_no_record_and_a_journal_without_its_beginning_are_damage() {
     let found = recover(&bench.records()[1..], None, &VerifyingKey::new(bench.key.public()).unwrap(), &Proto);
     assert!(found.damage.unwrap().contains("begins in the middle"));
 }
+
+fn roster(epoch: u64, warden: &SigningKey) -> Record {
+    use crate::protocol::roster::{Member, RosterStatement};
+    let operator = SigningKey::from_seed(&[8; 32]);
+    let member = |(n, vendor): (u8, &str)| Member {
+        persona: PersonaId::new(&format!("p{n}")).unwrap(),
+        vendor: crate::protocol::types::VendorId::new(vendor).unwrap(),
+        key: SigningKey::from_seed(&[n; 32]).public(),
+    };
+    let statement = RosterStatement {
+        cluster: ClusterId::new("c").unwrap(),
+        node: NodeId::new("n").unwrap(),
+        epoch,
+        previous: Digest::default(),
+        members: [(1, "a"), (2, "b"), (3, "c")].map(member).into(),
+        f: 1,
+        q: 2,
+        warden: warden.public(),
+        operator: operator.public(),
+    };
+    Record::Roster(Envelope::seal(&statement, &operator, &Proto))
+}
+
+#[test]
+fn what_an_earlier_key_of_the_wardens_signed_counts_by_the_rosters_in_the_journal() {
+    let mut bench = Bench::new();
+    let old = SigningKey::from_seed(&[9; 32]);
+    let new = SigningKey::from_seed(&[10; 32]);
+    let intent = bench.receipt(ReceiptKind::Intent, None);
+    bench.receipt(ReceiptKind::Outcome, Some(intent));
+    let recovered = |bench: &Bench| {
+        let opened = Journal::open_on(bench.disk.clone()).unwrap();
+        recover(&opened.records, None, &VerifyingKey::new(new.public()).unwrap(), &Proto)
+    };
+    assert!(recovered(&bench).damage.is_some(), "nobody vouches for the key that signed");
+    bench.write(&roster(1, &old));
+    bench.write(&roster(2, &new));
+    bench.key = SigningKey::from_seed(&[10; 32]);
+    bench.receipt(ReceiptKind::WouldAct, None);
+    assert_eq!((recovered(&bench).damage, recovered(&bench).receipts.len()), (None, 3));
+
+    let Opened { mut journal, records, .. } = Journal::open_on(bench.disk.clone()).unwrap();
+    assert_eq!(last_roster(&records, &Proto).unwrap().epoch(), 2);
+    compact(&mut journal, &records, &bench.key, &Proto).unwrap();
+    assert_eq!((recovered(&bench).damage, recovered(&bench).receipts.len()), (None, 3), "and after a compaction");
+}
