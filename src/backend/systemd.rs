@@ -6,6 +6,7 @@
 //! * The connection is made anew after any break; until then every unit is unseen and nothing can be done.
 
 mod act;
+mod bus;
 mod facts;
 mod manager;
 mod observer;
@@ -84,7 +85,7 @@ impl Backend for SystemdBackend {
 
     async fn unit_of(&self, pid: u32) -> Result<Option<PeerUnit>, BackendError> {
         let live = self.live()?;
-        let manager = observer::manager(&live.connection).await.map_err(act::refused)?;
+        let manager = bus::manager(&live.connection).await.map_err(act::refused)?;
         let path = match manager.get_unit_by_pid(pid).await {
             Ok(path) => path,
             Err(zbus::Error::MethodError(name, ..)) if name.as_str() == "org.freedesktop.systemd1.NoUnitForPID" => {

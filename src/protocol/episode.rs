@@ -63,8 +63,10 @@ pub struct Acting {
     pub certified_at: Timestamp,
     /// From the oldest counted observation to the quorum.
     pub detection: Duration,
-    /// `act_timeout`.
+    /// By when it must have ended: `act_timeout`, and what the action itself may take.
     pub deadline: Timestamp,
+    /// `act_timeout`: by then the last look must have been taken, and the slot is free.
+    pub slot_until: Timestamp,
     /// Whether it still takes one of the node's f slots (rule S5).
     pub holds_slot: bool,
 }
@@ -204,7 +206,7 @@ impl State {
     /// Whether it takes one of the node's slots.
     pub fn holds_slot(&self, now: Timestamp) -> bool {
         match self {
-            Self::Acting(acting) => acting.holds_slot,
+            Self::Acting(acting) => acting.holds_slot && now < acting.slot_until,
             Self::Reconciling { until, closing, .. } => now < *until && closing.is_none(),
             _ => false,
         }

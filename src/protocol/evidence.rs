@@ -365,7 +365,8 @@ pub fn classify_unit(state: &UnitState, exit_zero: ExitZero, now: Timestamp) -> 
         Activity::Failed if state.last_exit == LastExit::Dependency => Operator(Reason::Dependency),
         Activity::Failed => Crashed(ended),
         Activity::Inactive => match (state.last_exit, exit_zero) {
-            (LastExit::Code(0) | LastExit::None, ExitZero::Operator) => Operator(Reason::Stopped),
+            // What never ran has not failed, whatever its exit would mean.
+            (LastExit::None, _) | (LastExit::Code(0), ExitZero::Operator) => Operator(Reason::Stopped),
             (LastExit::Dependency, _) => Operator(Reason::Dependency),
             _ => Crashed(ended),
         },
@@ -438,6 +439,8 @@ mod tests {
         let clean = UnitState { activity: Activity::Inactive, last_exit: LastExit::Code(0), ..failed() };
         assert_eq!(classify_unit(&clean, ExitZero::Operator, now), UnitReading::Operator(Reason::Stopped));
         assert_eq!(classify_unit(&clean, ExitZero::Fault, now), UnitReading::Crashed(Reason::Exited));
+        let never = UnitState::never_started(Incarnation::default());
+        assert_eq!(classify_unit(&never, ExitZero::Fault, now), UnitReading::Operator(Reason::Stopped));
     }
 
     #[test]

@@ -93,6 +93,20 @@ impl Action {
             Self::Page => ActionKind::Page,
         }
     }
+
+    /// How long it may take beyond `act_timeout`: what ends with a new process may not.
+    pub const fn longest(&self) -> Duration {
+        match self {
+            Self::Run { limit, .. } => *limit,
+            Self::CopyAside { .. } | Self::MoveAside { .. } => Duration::from_secs(120),
+            Self::Restart | Self::ResetFailed | Self::Stop | Self::Page => Duration::ZERO,
+        }
+    }
+
+    /// Whether a new process is all that is to be seen of it.
+    pub const fn is_restart(&self) -> bool {
+        matches!(self, Self::Restart | Self::ResetFailed)
+    }
 }
 
 /// Whose consent a rung needs.

@@ -253,8 +253,12 @@ impl<C: StatementCodec> Warden<C> {
                 }
             }
             State::Acting(acting) => {
-                let waits_for_pid_1 = matches!(acting.phase, Phase::Rereading | Phase::Executing);
-                (now >= acting.deadline && waits_for_pid_1).then_some(Move::TimeOut)
+                let due = match acting.phase {
+                    Phase::Rereading => now >= acting.slot_until,
+                    Phase::Executing => now >= acting.deadline,
+                    Phase::Intending | Phase::Closing { .. } => false,
+                };
+                due.then_some(Move::TimeOut)
             }
             State::Settling { class, until, attempt } => {
                 if matches!(reading, Some(UnitReading::Crashed(_))) {

@@ -10,8 +10,9 @@
 //! * Of a `run`, `move-aside` or `copy-aside` rung only the name is passed on; root reads in its own configuration what is to
 //!   be done.
 
+use super::bus::manager;
 use super::manager::FAIL;
-use super::observer::{Ask, Live, manager};
+use super::observer::{Ask, Live};
 use crate::backend::{ActReport, BackendError};
 use crate::clock;
 use crate::config::paths::Paths;

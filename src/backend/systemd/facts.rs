@@ -240,3 +240,6 @@ fn signed(place: &mut i32, value: &Variant<'_>) {
         *place = *number;
     }
 }
+
+#[cfg(test)]
+mod tests;

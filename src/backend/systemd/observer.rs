@@ -10,8 +10,9 @@
 //! * The answer to a reading counts after every signal that came before it ([`Observer::fetch`]).
 //! * While the bus or systemd is away or reloads, every unit is unseen.
 
+use super::bus;
 use super::facts::{Clocks, Facts, Memory};
-use super::manager::{ManagerProxy, SERVICE, SYSTEMD, UNIT};
+use super::manager::{SYSTEMD, UNIT};
 use crate::backend::{BackendError, BackendEvent};
 use crate::clock;
 use crate::protocol::evidence::{Activity, UnitState};
@@ -23,19 +24,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::StreamExt as _;
 use zbus::Variant;
-use zbus::fdo::{DBusProxy, PropertiesProxy};
 use zbus::message::Type;
-use zbus::proxy::CacheProperties;
-use zbus::{Connection, MatchRule, Message, MessageStream};
+use zbus::{Connection, Message, MessageStream};
 
-/// Longest wait for the answer to one call.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// Signals that may wait while something else is done.
 const QUEUE: usize = 4096;
 /// Ends of jobs that are remembered for a caller who asks late.
 const ENDED_JOBS: usize = 64;
-/// What is started when the system goes down.
-const SHUTDOWN: &str = "shutdown.target";
 
 /// A question to the task that follows the bus.
 #[derive(Debug)]
@@ -125,11 +120,10 @@ impl Observer {
         memories: &Memories,
         asks: mpsc::Sender<Ask>,
     ) -> Result<(Self, Live), Lost> {
-        let building = zbus::connection::Builder::system().method_timeout(ANSWER_LIMIT).build();
-        let connection = tokio::time::timeout(ANSWER_LIMIT, building).await.map_err(|_| Lost::Late)??;
+        let connection = bus::connect().await?;
         let mut stream = MessageStream::from(&connection);
         stream.set_max_queued(NonZeroUsize::new(QUEUE).unwrap_or(NonZeroUsize::MIN));
-        let bus = DBusProxy::builder(&connection).cache_properties(CacheProperties::No).build().await?;
+        let calls = bus::bus(&connection).await?;
         let mut observer = Self {
             owner: String::new(),
             boot: clock::boot_id()?,
@@ -144,22 +138,12 @@ impl Observer {
             stream,
         };
         // First the rules, then the readings: no change falls between.
-        let owner_changed = signals().sender("org.freedesktop.DBus").member("NameOwnerChanged").arg(0, SYSTEMD);
-        bus.add_match_rule(owner_changed.build()?).await?;
-        for member in ["Reloading", "UnitFilesChanged"] {
-            bus.add_match_rule(signals().sender(SYSTEMD).member(member).build()?).await?;
-        }
-        bus.add_match_rule(signals().sender(SYSTEMD).member("JobNew").arg(2, SHUTDOWN).build()?).await?;
-        observer.owner = match bus.get_name_owner(SYSTEMD.try_into().map_err(zbus::Error::from)?).await {
-            Ok(owner) => owner.to_string(),
-            Err(zbus::fdo::Error::NameHasNoOwner(_)) => return Err(Lost::NoSystemd),
-            Err(error) => return Err(error.into()),
-        };
-        let manager = manager(&connection).await?;
+        observer.owner = bus::follow_systemd(&calls).await?;
+        let manager = bus::manager(&connection).await?;
         manager.subscribe().await?;
         for wanted in wanted {
             let path = manager.load_unit(&wanted.unit).await?.to_string();
-            follow(&bus, &path, &wanted.unit).await?;
+            bus::follow_unit(&calls, &path, &wanted.unit).await?;
             observer.units.insert(
                 path,
                 Watched {
@@ -173,7 +157,7 @@ impl Observer {
             );
             for rung in &wanted.rungs {
                 let path = manager.load_unit(rung).await?.to_string();
-                follow(&bus, &path, rung).await?;
+                bus::follow_unit(&calls, &path, rung).await?;
                 observer.rungs.insert(path, (wanted.subject.clone(), false));
             }
         }
@@ -225,7 +209,7 @@ impl Observer {
                 };
                 let connection = self.connection.clone();
                 let (stopping, ()) = {
-                    let state = system_state(connection);
+                    let state = bus::system_state(connection);
                     (self.attend(state).await?, self.fetch(&path).await?)
                 };
                 if stopping? == "stopping" {
@@ -270,7 +254,7 @@ impl Observer {
     /// Reads a unit. Signals that came before the answer are older than it, and are taken in first.
     async fn fetch(&mut self, path: &str) -> Result<(), Lost> {
         let connection = self.connection.clone();
-        let facts = self.attend(properties(connection, path.to_owned())).await??;
+        let facts = self.attend(bus::properties(connection, path.to_owned())).await??;
         if let Some(watched) = self.units.get_mut(path) {
             watched.facts = facts;
         }
@@ -285,14 +269,14 @@ impl Observer {
         for path in &paths {
             let connection = self.connection.clone();
             // No signals are taken in here: one that asks for everything anew would never end.
-            let facts = properties(connection, path.to_owned()).await?;
+            let facts = bus::properties(connection, path.to_owned()).await?;
             if let Some(watched) = self.units.get_mut(path) {
                 watched.facts = facts;
             }
         }
         let rungs: Vec<_> = self.rungs.keys().cloned().collect();
         for path in rungs {
-            let facts = properties(self.connection.clone(), path.clone()).await?;
+            let facts = bus::properties(self.connection.clone(), path.clone()).await?;
             if let Some((_, runs)) = self.rungs.get_mut(&path) {
                 *runs = facts.is_busy();
             }
@@ -350,7 +334,7 @@ impl Observer {
             "JobNew" => {
                 let body = message.body();
                 let (id, _, unit): (u32, zbus::ObjectPath<'_>, &str) = body.deserialize()?;
-                if unit == SHUTDOWN {
+                if unit == bus::SHUTDOWN {
                     self.news.push(BackendEvent::Stopping);
                 }
                 if let Some(watched) = self.units.values_mut().find(|watched| watched.unit == unit) {
@@ -448,46 +432,4 @@ fn alike(a: Option<UnitState>, b: Option<UnitState>) -> bool {
         b.active_since = a.active_since;
     }
     a == b
-}
-
-fn signals() -> zbus::match_rule::Builder<'static> {
-    MatchRule::builder().msg_type(Type::Signal)
-}
-
-/// Asks the bus for what systemd says of one unit and its jobs. Jobs of other units, of which a node with containers has
-/// many, stay out.
-async fn follow(bus: &DBusProxy<'_>, path: &str, unit: &str) -> Result<(), Lost> {
-    let changed = signals().sender(SYSTEMD).path(path).member("PropertiesChanged");
-    bus.add_match_rule(changed.build()?).await?;
-    for member in ["JobNew", "JobRemoved"] {
-        bus.add_match_rule(signals().sender(SYSTEMD).member(member).arg(2, unit).build()?).await?;
-    }
-    Ok(())
-}
-
-/// A proxy of systemd itself.
-pub(super) async fn manager(connection: &Connection) -> zbus::Result<ManagerProxy<'static>> {
-    ManagerProxy::builder(connection).cache_properties(CacheProperties::No).build().await
-}
-
-/// What systemd does as a whole: `running`, `stopping` and more.
-async fn system_state(connection: Connection) -> zbus::Result<String> {
-    manager(&connection).await?.system_state().await
-}
-
-/// Everything that systemd says of a unit, both interfaces asked at once.
-async fn properties(connection: Connection, path: String) -> Result<Facts, Lost> {
-    let unit = PropertiesProxy::builder(&connection)
-        .destination(SYSTEMD)
-        .path(path)
-        .cache_properties(CacheProperties::No)
-        .build()
-        .await?;
-    let of = |interface: &'static str| async { Ok::<_, Lost>(unit.get_all(interface.try_into()?).await?) };
-    let (of_unit, of_service) = tokio::join!(of(UNIT), of(SERVICE));
-    let mut facts = Facts::default();
-    for (name, value) in of_unit?.iter().chain(&of_service?) {
-        facts.set(name, value);
-    }
-    Ok(facts)
 }

@@ -4,8 +4,9 @@
 //! [`WAITING`] pages wait: a page that cannot be sent must not fill `/run`.
 
 use super::act::{gone, refused};
+use super::bus::manager;
 use super::manager::FAIL;
-use super::observer::{Ask, Live, manager};
+use super::observer::{Ask, Live};
 use crate::backend::BackendError;
 use crate::clock;
 use crate::config::paths::Paths;

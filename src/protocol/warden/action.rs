@@ -33,6 +33,8 @@ impl<C: StatementCodec> Warden<C> {
         subject.acted = true;
         let (attempt, incarnation, class) = (subject.attempt(), subject.episode.incarnation, certified.class);
         let on_persona = subject.policy.kind.persona().is_some();
+        let rung = subject.policy.ladder.get(attempt.rung.0 as usize);
+        let longest = rung.map_or(Duration::ZERO, |rung| rung.action.longest());
         self.node.charge(&timing, accumulated);
         let node = self.node.entry(None, accumulated);
         self.journal_ledger(name);
@@ -52,7 +54,8 @@ impl<C: StatementCodec> Warden<C> {
             intent,
             certified_at: certified.at,
             detection: certified.detection,
-            deadline: self.now + timing.act_timeout,
+            deadline: self.now + timing.act_timeout + longest,
+            slot_until: self.now + timing.act_timeout,
             holds_slot: true,
         };
         self.enter(name, State::Acting(acting), "intent");
@@ -98,7 +101,7 @@ impl<C: StatementCodec> Warden<C> {
         subject.unit = state;
         let action = subject.policy.ladder.get(attempt.rung.0 as usize).map(|rung| rung.action.clone());
         let State::Acting(acting) = &mut subject.state else { return };
-        let Some(action) = action.filter(|_| now < acting.deadline) else {
+        let Some(action) = action.filter(|_| now < acting.slot_until) else {
             self.abort(&name, "too_late");
             return;
         };
@@ -142,12 +145,11 @@ impl<C: StatementCodec> Warden<C> {
         match result {
             Err(text) => self.close(&name, Outcome::Failed, &text),
             Ok(()) => {
-                let action = self.action_of(&name, attempt);
-                if matches!(action, Some(Action::Run { .. } | Action::Stop | Action::CopyAside { .. })) {
+                if self.action_of(&name, attempt).is_some_and(|action| action.is_restart()) {
+                    self.new_process_seen(&name);
+                } else {
                     // No new process is to be expected: that it was done is all there is to know.
                     self.close(&name, Outcome::Ok, output);
-                } else {
-                    self.new_process_seen(&name);
                 }
             }
         }
@@ -158,7 +160,8 @@ impl<C: StatementCodec> Warden<C> {
         let subject = &self.subjects[name];
         let (State::Acting(acting), Some(unit)) = (&subject.state, &subject.unit) else { return };
         let runs_anew = unit.is_running() && unit.incarnation != acting.incarnation;
-        if acting.phase == Phase::Executing && runs_anew {
+        let is_the_act = self.action_of(name, acting.attempt).is_some_and(|action| action.is_restart());
+        if acting.phase == Phase::Executing && runs_anew && is_the_act {
             self.close(name, Outcome::Ok, "");
         }
     }

@@ -331,6 +331,9 @@ impl<C: StatementCodec> Warden<C> {
                 due.push(subject.soft_from);
                 due.push(self.soft_from);
             }
+            if let State::Acting(acting) = &subject.state {
+                due.push(acting.slot_until);
+            }
             if let State::Certified(_) = subject.state {
                 due.push(self.now + subject.ledger.cool_down_left(self.accumulated()));
             }

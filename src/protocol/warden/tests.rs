@@ -57,6 +57,8 @@ struct Bench {
     invocations: u8,
     /// What PID 1 does when told to act.
     on_act: fn(&mut Bench, &SubjectName),
+    /// Whether PID 1 says at once that it has done what it was told.
+    acts_return: bool,
 }
 
 fn restart(bench: &mut Bench, name: &SubjectName) {
@@ -153,6 +155,7 @@ impl Bench {
             waiting: Vec::new(),
             invocations,
             on_act: restart,
+            acts_return: true,
         };
         bench.carry_out(effects);
         let names: Vec<_> = bench.policy.subjects.keys().cloned().collect();
@@ -200,7 +203,9 @@ impl Bench {
                     self.acts.push((permit.subject().clone(), permit.attempt(), permit.incarnation()));
                     let (attempt, name) = (permit.attempt(), permit.subject().clone());
                     (self.on_act)(self, &name);
-                    self.step(WardenInput::Acted { attempt, result: Ok(()), output: String::new() });
+                    if self.acts_return {
+                        self.step(WardenInput::Acted { attempt, result: Ok(()), output: String::new() });
+                    }
                 }
                 WardenEffect::Page(page) => self.pages.push(page.cause),
                 WardenEffect::Event(event) => self.events.push(event),
@@ -1427,4 +1432,26 @@ fn a_warden_that_was_late_itself_calls_nobody_silent() {
     assert_eq!(bench.challenges.len(), 2, "it asks again");
     bench.tick(200 * MS);
     assert_eq!(bench.acts.len(), 1);
+}
+
+#[test]
+fn a_command_that_takes_longer_than_act_timeout_gives_its_slot_back_and_still_has_its_own_limit() {
+    let argv = vec!["/usr/bin/reinstall".into()];
+    let mut bench = Bench::with(|policy| {
+        let otto = policy.subjects.get_mut(&subject("otto")).unwrap();
+        otto.ladder[0].action = Action::Run { argv, limit: 60 * S };
+    });
+    bench.on_act = |_, _| {};
+    bench.acts_return = false;
+    bench.crash_and_certify("otto");
+    bench.pass_saying(11 * S, &[("otto", FaultClass::Crash)]);
+    assert_eq!(bench.state("otto"), StateName::Acting);
+    bench.crash_and_certify("vera");
+    assert_eq!(bench.acts.len(), 2, "the slot is free after act_timeout");
+    let attempt = bench.acts[0].1;
+    let output = "reinstalled".to_owned();
+    bench.step(WardenInput::Acted { attempt, result: Ok(()), output });
+    let outcome = bench.receipts(ReceiptKind::Outcome).into_iter().find(|receipt| receipt.subject == subject("otto"));
+    let outcome = outcome.expect("an OUTCOME of otto's");
+    assert_eq!((outcome.outcome, outcome.detail.as_str()), (Some(Outcome::Ok), "reinstalled"));
 }

@@ -1,0 +1,83 @@
+//! The connection to the system bus, and what is asked of it.
+
+use super::facts::Facts;
+use super::manager::{ManagerProxy, SERVICE, SYSTEMD, UNIT};
+use super::observer::Lost;
+use std::time::Duration;
+use zbus::fdo::{DBusProxy, PropertiesProxy};
+use zbus::message::Type;
+use zbus::proxy::CacheProperties;
+use zbus::{Connection, MatchRule};
+
+/// Longest wait for the answer to one call.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// What is started when the system goes down.
+pub(super) const SHUTDOWN: &str = "shutdown.target";
+
+/// A connection of its own to the system bus, on which no call waits for ever.
+pub(super) async fn connect() -> Result<Connection, Lost> {
+    let building = zbus::connection::Builder::system().method_timeout(ANSWER_LIMIT).build();
+    Ok(tokio::time::timeout(ANSWER_LIMIT, building).await.map_err(|_| Lost::Late)??)
+}
+
+/// The bus itself.
+pub(super) async fn bus(connection: &Connection) -> zbus::Result<DBusProxy<'static>> {
+    DBusProxy::builder(connection).cache_properties(CacheProperties::No).build().await
+}
+
+/// Asks the bus for what concerns all units. Gives back the unique name that systemd has now.
+pub(super) async fn follow_systemd(bus: &DBusProxy<'_>) -> Result<String, Lost> {
+    let owner_changed = signals().sender("org.freedesktop.DBus").member("NameOwnerChanged").arg(0, SYSTEMD);
+    bus.add_match_rule(owner_changed.build()?).await?;
+    for member in ["Reloading", "UnitFilesChanged"] {
+        bus.add_match_rule(signals().sender(SYSTEMD).member(member).build()?).await?;
+    }
+    bus.add_match_rule(signals().sender(SYSTEMD).member("JobNew").arg(2, SHUTDOWN).build()?).await?;
+    match bus.get_name_owner(SYSTEMD.try_into().map_err(zbus::Error::from)?).await {
+        Ok(owner) => Ok(owner.to_string()),
+        Err(zbus::fdo::Error::NameHasNoOwner(_)) => Err(Lost::NoSystemd),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn signals() -> zbus::match_rule::Builder<'static> {
+    MatchRule::builder().msg_type(Type::Signal)
+}
+
+/// Asks the bus for what systemd says of one unit and its jobs. Jobs of other units, of which a node with containers has
+/// many, stay out.
+pub(super) async fn follow_unit(bus: &DBusProxy<'_>, path: &str, unit: &str) -> Result<(), Lost> {
+    let changed = signals().sender(SYSTEMD).path(path).member("PropertiesChanged");
+    bus.add_match_rule(changed.build()?).await?;
+    for member in ["JobNew", "JobRemoved"] {
+        bus.add_match_rule(signals().sender(SYSTEMD).member(member).arg(2, unit).build()?).await?;
+    }
+    Ok(())
+}
+
+/// A proxy of systemd itself.
+pub(super) async fn manager(connection: &Connection) -> zbus::Result<ManagerProxy<'static>> {
+    ManagerProxy::builder(connection).cache_properties(CacheProperties::No).build().await
+}
+
+/// What systemd does as a whole: `running`, `stopping` and more.
+pub(super) async fn system_state(connection: Connection) -> zbus::Result<String> {
+    manager(&connection).await?.system_state().await
+}
+
+/// Everything that systemd says of a unit, both interfaces asked at once.
+pub(super) async fn properties(connection: Connection, path: String) -> Result<Facts, Lost> {
+    let unit = PropertiesProxy::builder(&connection)
+        .destination(SYSTEMD)
+        .path(path)
+        .cache_properties(CacheProperties::No)
+        .build()
+        .await?;
+    let of = |interface: &'static str| async { Ok::<_, Lost>(unit.get_all(interface.try_into()?).await?) };
+    let (of_unit, of_service) = tokio::join!(of(UNIT), of(SERVICE));
+    let mut facts = Facts::default();
+    for (name, value) in of_unit?.iter().chain(&of_service?) {
+        facts.set(name, value);
+    }
+    Ok(facts)
+}
