@@ -58,6 +58,7 @@ let
     inherit (p) vendor command;
     tick_interval = "${toString p.tickIntervalSec}s";
     tick_limit = p.tickLimit;
+    inherit (p) probe;
     working_dir = p.workingDir;
     unit = if p.unit == "${own name}.service" then null else p.unit;
     user = if p.user == own name then null else p.user;
@@ -380,6 +381,7 @@ let
     First
       Log each command line in as its user:     su - ${if ownUsers == { } then builtins.head users else own (builtins.head (builtins.attrNames ownUsers))}
       Take the operator's key off this node:    /etc/zeta-bft/keys/operator.pem (whoever has it decides who votes)
+      See what is still wrong:                  zeta-bft doctor
       Watch what it would do:                   zeta-bft history     (mode "observe" touches nothing)
       Let it act:                               zeta.bft.mode = "act"; and nixos-rebuild switch
 
@@ -433,6 +435,7 @@ let
     options = {
       vendor = mkOption { type = types.str; description = "Whose model it is; distinct vendors are what votes."; };
       command = mkOption { type = types.listOf types.str; description = "The command of one tick; no shell."; };
+      probe = nullable (types.listOf types.str) "What tells whether the command starts at all; the vendor's own unless given.";
       user = mkOption {
         type = types.str;
         default = if cfg.user == null then own name else cfg.user;

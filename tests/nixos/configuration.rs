@@ -2,6 +2,7 @@
 
 use crate::Claim;
 use crate::nix::{evaluate, nix_files, node, parse, root, strings};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 use zeta_bft::config::paths::Paths;
@@ -16,6 +17,8 @@ pub const CLAIMS: &[Claim] = &[
     ("personas_are_enabled_one_by_one_as_in_ai_agents", personas_are_enabled_one_by_one_as_in_ai_agents),
     ("its_defaults_are_those_of_the_shipped_node_toml", its_defaults_are_those_of_the_shipped_node_toml),
     ("every_option_reaches_zeta_bft_by_a_name_that_it_knows", every_option_reaches_zeta_bft_by_a_name_that_it_knows),
+    ("every_option_of_node_toml_can_be_written", every_option_of_node_toml_can_be_written),
+    ("the_build_accepts_it", the_build_accepts_it),
     ("what_makes_no_committee_is_refused_with_the_reason", what_makes_no_committee_is_refused_with_the_reason),
     (
         "an_unknown_option_or_a_value_of_another_type_is_refused",
@@ -48,6 +51,7 @@ pub const EVERYTHING: &str = r#"{
       command = [ "claude" "--print" "hello" ];
       tickIntervalSec = 30;
       tickLimit = "10m";
+      probe = [ "claude" "--version" ];
       workingDir = "/var/lib/zeta/otto/Zeta";
       cpuQuota = "100%";
       patterns = [ { regex = "proxy says no"; reason = "network_down"; } ];
@@ -60,7 +64,15 @@ pub const EVERYTHING: &str = r#"{
     };
     subjects = {
       k3s = { kind = "k3s"; ladder = [ { action = "restart"; } { action = "page"; } ]; };
-      tunnel = { kind = "unit"; unit = "tunnel.service"; exit0 = "fault"; };
+      tunnel = {
+        kind = "unit";
+        unit = "tunnel.service";
+        user = "nobody";
+        exit0 = "fault";
+        ladder = [ { action = "move-aside"; path = "/var/lib/rancher/k3s/agent/x"; } { action = "page"; } ];
+        budget.capacity = 2;
+      };
+      "a-b" = { kind = "unit"; unit = "x@y\\x2dz.service"; ladder = [ { action = "run"; argv = [ "/bin/true" ]; } ]; };
       "otto/agent".budget.capacity = 3;
     };
     policy = { node_per_day = 25; hang.patience = "700ms"; drill.enabled = false; };
@@ -168,6 +180,7 @@ fn every_option_reaches_zeta_bft_by_a_name_that_it_knows() {
     assert_eq!(subject("otto/agent").budget.capacity, 3);
     assert_eq!(subject("k3s").ladder.len(), 2);
     assert_eq!(subject("tunnel").unit, "tunnel.service");
+    assert_eq!(subject("tunnel").ladder[0].action, Action::MoveAside { path: "/var/lib/rancher/k3s/agent/x".into() });
     assert_eq!(settings.policy.node_per_day, 25);
     assert_eq!(settings.policy.timing.hang.patience, Duration::from_millis(700));
     assert_eq!(settings.page.unwrap().limit, Duration::from_secs(30));
@@ -179,6 +192,52 @@ fn every_option_reaches_zeta_bft_by_a_name_that_it_knows() {
     );
     let rung = &node.service("zeta-bft-rung@")["serviceConfig"]["ReadWritePaths"];
     assert!(rung.as_str().unwrap().ends_with("-/opt/tools"), "{rung}");
+}
+
+/// The options that zeta-bft knows where `spoilt` has one that it does not.
+fn known(spoilt: &str) -> BTreeSet<String> {
+    let error = config::parse(spoilt, "node.toml", &Paths::below(Path::new("/nowhere"))).unwrap_err().to_string();
+    let (_, expected) = error.split_once("expected ").unwrap_or_else(|| panic!("{error}"));
+    expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+fn every_option_of_node_toml_can_be_written() {
+    let node = node(EVERYTHING);
+    let written = |path: &[&str]| -> BTreeSet<String> {
+        let table = path.iter().fold(&node.0["settings"], |table, key| &table[key]);
+        table.as_object().unwrap().keys().cloned().collect()
+    };
+    // `user` says it by name, [metrics] for all; users and units of one's own have claims of their own.
+    for (spoilt, path, otherwise) in [
+        ("zzz = 1", &[][..], &["allow_shared_uid"][..]),
+        (
+            "[personas.otto]\nzzz = 1",
+            &["personas", "otto"],
+            &["uid", "user", "unit", "agent_metrics", "wrapper_metrics"],
+        ),
+        ("[subjects.x]\nzzz = 1", &["subjects", "tunnel"], &["uid"]),
+        ("[personas.otto.budget]\nzzz = 1", &["personas", "otto", "budget"], &[]),
+        ("[page]\ncommand = []\nzzz = 1", &["page"], &[]),
+        ("[metrics]\nzzz = 1", &["metrics"], &[]),
+    ] {
+        let missing: Vec<_> = known(spoilt).difference(&written(path)).cloned().collect();
+        let missing: Vec<_> = missing.iter().filter(|name| !otherwise.contains(&name.as_str())).collect();
+        assert!(missing.is_empty(), "{path:?}: the module, or the example of this test, has no {missing:?}");
+    }
+}
+
+fn the_build_accepts_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("node.toml");
+    std::fs::write(&file, node(EVERYTHING).node_toml()).unwrap();
+    let check = |file: &Path| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_zeta-bft"));
+        command.arg("--dir").arg(folder.path().join("zeta-bft")).arg("check-config").arg(file).output().unwrap()
+    };
+    let output = check(&file);
+    assert!(output.status.success(), "{output:?}");
+    std::fs::write(&file, "mode = \"dry\"").unwrap();
+    assert!(!check(&file).status.success());
 }
 
 fn what_makes_no_committee_is_refused_with_the_reason() {
