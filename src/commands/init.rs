@@ -111,6 +111,10 @@ fn refresh(paths: &Paths, no_start: bool) -> Result<ExitCode, Failure> {
         "\nnext: what runs goes on by the configuration it was started with, and abstains from what it knows otherwise:"
     );
     println!("  systemctl restart zeta-bft-warden.service && systemctl restart 'zeta-bft-agent@*.service'");
+    println!("  scrape ports follow the personas' names: where one came or went, the others' have moved, and only");
+    println!(
+        "  `systemctl restart zeta-bft.target` restarts all that hold one (agent_metrics and wrapper_metrics fix them)"
+    );
     Ok(done)
 }
 
