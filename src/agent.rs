@@ -160,10 +160,15 @@ pub async fn run<B: Backend>(agent: Agent<B>, shutdown: impl Future<Output = ()>
     let socket = server::serve(&paths.agent_socket(&persona), SOCKET_MODE, &[PEER, INSPECT], routes)?;
     let (drain, draining) = tokio::sync::oneshot::channel::<()>();
     let announce = paths.metrics_address(&format!("agent-{persona}"));
-    let scrape = http::serve(me.agent_metrics, announce, metrics.exposition(), health.clone(), async {
+    let (addr, exposition) = (me.agent_metrics, metrics.exposition());
+    let drained = async {
         let _ = draining.await;
-    })
-    .await?;
+    };
+    let scrape = if paths.dir().is_none() {
+        http::serve_when_free(addr, announce, exposition, health.clone(), drained).await?
+    } else {
+        http::serve(addr, announce, exposition, health.clone(), drained).await?
+    };
     info!(%persona, socket = %socket.path().display(), metrics = %scrape.addr, "agent started");
     notify(&[sd_notify::NotifyState::Ready]);
 

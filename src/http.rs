@@ -28,6 +28,8 @@ use tokio::time::Sleep;
 const CONNECTIONS: usize = 32;
 /// Longest life of a connection: a scraper that keeps it alive connects again.
 const CONNECTION_LIFE: Duration = Duration::from_secs(60);
+/// How often an address that somebody else holds is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// How long answers under way may take once the daemon drains.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -131,6 +133,45 @@ pub async fn serve(
 ) -> Result<Bound, HttpError> {
     let listener = TcpListener::bind(addr).await.map_err(|source| HttpError::Bind { addr, source })?;
     serve_on(listener, announce, metrics, health, shutdown)
+}
+
+/// As [`serve`], but where anybody may take a port of loopback, an address in use keeps no daemon from its work: it is said
+/// once, and tried again until it is free.
+///
+/// # Errors
+/// [`HttpError`] when the file cannot be written.
+pub async fn serve_when_free(
+    addr: SocketAddr,
+    announce: PathBuf,
+    metrics: Exposition,
+    health: Health,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<Bound, HttpError> {
+    let error = match TcpListener::bind(addr).await {
+        Ok(listener) => return serve_on(listener, announce, metrics, health, shutdown),
+        Err(error) => error,
+    };
+    tracing::error!(%addr, %error, "nobody can scrape this daemon until its port is free; everything else goes on");
+    let task = tokio::spawn(async move {
+        let mut shutdown = Box::pin(shutdown);
+        let listener = loop {
+            tokio::select! {
+                () = tokio::time::sleep(TRY_AGAIN) => {}
+                () = &mut shutdown => return,
+            }
+            if let Ok(listener) = TcpListener::bind(addr).await {
+                break listener;
+            }
+        };
+        match serve_on(listener, announce, metrics, health, shutdown) {
+            Ok(bound) => {
+                tracing::info!(%addr, "the scrape port is free at last");
+                let _ = bound.task.await;
+            }
+            Err(error) => tracing::error!(%error, "nobody can scrape this daemon"),
+        }
+    });
+    Ok(Bound { addr, task })
 }
 
 /// The listening socket that the service manager passed in (`LISTEN_FDS`: the first one), for a daemon that may not open one

@@ -172,6 +172,9 @@ pub async fn run<B: Backend>(
     // On a node the warden has no network of its own: the port is passed in.
     let scrape = match http::passed_in()? {
         Some(listener) => http::serve_on(listener, announce, exposition, health.clone(), ended(stopped))?,
+        None if paths.dir().is_none() => {
+            http::serve_when_free(settings.warden_metrics, announce, exposition, health.clone(), ended(stopped)).await?
+        }
         None => http::serve(settings.warden_metrics, announce, exposition, health.clone(), ended(stopped)).await?,
     };
     let (mailbox, inbox) = Mailbox::open();

@@ -84,14 +84,12 @@ pub async fn run(
         WrapperServiceServer::new(Service::new(progress.clone())).max_decoding_message_size(crate::grpc::MAX_MESSAGE);
     let mut server = server::serve(&socket, SOCKET_MODE, &[SERVICE_NAME], tonic::service::Routes::new(service))?;
     let announce = config.paths.metrics_address(&format!("wrap-{}", config.persona));
-    let scrape = http::serve(
-        config.settings.wrapper_metrics,
-        announce,
-        metrics.exposition(),
-        health.clone(),
-        until(stopped.clone()),
-    )
-    .await?;
+    let (addr, exposition) = (config.settings.wrapper_metrics, metrics.exposition());
+    let scrape = if config.paths.dir().is_none() {
+        http::serve_when_free(addr, announce, exposition, health.clone(), until(stopped.clone())).await?
+    } else {
+        http::serve(addr, announce, exposition, health.clone(), until(stopped.clone())).await?
+    };
 
     let answering = tokio::spawn(challenge::answer(config.paths.warden_socket()));
     let mut ticking = tokio::spawn(tick::run_all(config.clone(), progress, relay, stopped));

@@ -83,6 +83,28 @@ async fn an_address_in_use_is_an_error_that_names_it() {
 }
 
 #[tokio::test]
+async fn on_a_node_a_taken_port_is_served_once_it_is_free_and_keeps_nobody_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bound, stop) = serve(dir.path().join("x.metrics"), &Health::starting()).await;
+    let announce = dir.path().join("y.metrics");
+    let (metrics, health) = (WrapperMetrics::new().exposition(), Health::starting());
+    let (stop_waiting, stopped) = tokio::sync::oneshot::channel::<()>();
+    let shutdown = async move {
+        let _ = stopped.await;
+    };
+    let waiting = http::serve_when_free(bound.addr, announce.clone(), metrics, health, shutdown).await.expect("waits");
+    assert!(!announce.exists());
+    drop(stop);
+    bound.task.await.expect("no panic");
+    while !announce.exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(get(waiting.addr, "/livez", "*/*").await.starts_with("HTTP/1.1 200"));
+    drop(stop_waiting);
+    waiting.task.await.expect("drains");
+}
+
+#[tokio::test]
 async fn a_client_that_never_finishes_does_not_hold_up_the_drain() {
     let dir = tempfile::tempdir().unwrap();
     let (bound, stop) = serve(dir.path().join("x.metrics"), &Health::starting()).await;
