@@ -43,8 +43,9 @@ pub fn check(node: &Node, answers: &Answers, rule: Option<&str>) -> Section {
     systemd(&answers.systemd, &mut section);
     bus(node, &answers.connected, &mut section);
     polkit(answers, &mut section);
-    if let Some(rule) = rule {
-        compare(node, rule, &mut section);
+    match rule {
+        Some(rule) => compare(node, rule, &mut section),
+        None => section.skipped("polkit-rule", "polkit", "no rule is known that it could be compared with"),
     }
     section.summed_up("systemd is PID 1, the bus answers, polkit's rule is the configuration's")
 }
@@ -181,6 +182,12 @@ mod tests {
     #[test]
     fn a_node_with_systemd_bus_and_rule_is_well() {
         assert_eq!(found(&node(), &answers()), []);
+    }
+
+    #[test]
+    fn a_rule_that_cannot_be_compared_is_skipped_and_not_called_right() {
+        let section = check(&node().node(), &answers(), None);
+        assert_eq!(section.level(), Level::Skipped);
     }
 
     #[test]

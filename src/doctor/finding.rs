@@ -224,7 +224,9 @@ impl Report {
             let about = if subject == group.as_str() { String::new() } else { format!("{}: ", plain(subject)) };
             let _ = writeln!(text, "{:7}  {group}: {about}{}", level.as_str(), plain(said));
             if let Some(fix) = fix {
-                let _ = writeln!(text, "         fix: {}", plain(fix));
+                // Where nothing is wrong, it is what comes next.
+                let word = if *level == Level::Ok { "next" } else { "fix" };
+                let _ = writeln!(text, "         {word}: {}", plain(fix));
             }
         }
         let _ = writeln!(text, "{}", self.verdict());

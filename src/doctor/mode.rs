@@ -101,7 +101,7 @@ mod tests {
         let report = Report::of(&[section]);
         let text = report.render();
         assert!(text.contains("observe: nothing is touched; 3 repairs would have been made"), "{text}");
-        assert!(text.contains("fix: to let it repair, write mode = \"act\" in /d/etc/node.toml"), "{text}");
+        assert!(text.contains("next: to let it repair, write mode = \"act\" in /d/etc/node.toml"), "{text}");
         assert!(text.contains("lior: WOULD_ACT: restart after CRASH, 2 times, last at 2026-03-01T00:00:00Z"), "{text}");
         assert!(text.contains("otto/agent: WOULD_ACT: restart after CRASH, once"), "{text}");
         assert!(!text.contains("vera") && report.exit_code() == 0, "{text}");

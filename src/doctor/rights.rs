@@ -73,7 +73,7 @@ pub fn check_users(
     said_by_sudo: &BTreeMap<String, SudoRights>,
     section: &mut Section,
 ) {
-    let mut seen = Vec::new();
+    let (mut seen, mut readers) = (Vec::new(), Vec::new());
     for (role, account) in cast.accounts(accounts) {
         // The same user in two parts is told of once; root is told of elsewhere.
         if *role == Role::Page || account.uid == 0 || seen.contains(&account.uid) {
@@ -83,17 +83,21 @@ pub fn check_users(
         groups(account, role, accounts, section);
         sudo(node, account, role, accounts, said_by_sudo.get(&account.name), section);
         sockets(node, account, accounts, section);
-        match may_read(node, accounts, account, Path::new(KUBECONFIG)) {
-            Ok(false) => {}
-            Ok(true) => section.warning(
-                "kubeconfig-readable",
-                &account.name,
-                format!("it can read {KUBECONFIG}, the cluster administrator's credentials: {role} then rules the cluster, and through a privileged pod this node"),
-                format!("chmod 600 {KUBECONFIG}, and take `write-kubeconfig-mode` out of k3s's configuration"),
-            ),
-            Err(error) => section.skipped("kubeconfig-readable", &account.name, format!("{KUBECONFIG}: {error}")),
-        }
         polkit(node, account, accounts, section);
+        match may_read(node, accounts, account, Path::new(KUBECONFIG)) {
+            Ok(true) => readers.push(account.name.as_str()),
+            Ok(false) => {}
+            Err(error) => section.skipped("kubeconfig-readable", KUBECONFIG, error.to_string()),
+        }
+    }
+    if !readers.is_empty() {
+        let who = readers.join(", ");
+        let text = format!(
+            "the cluster administrator's credentials can be read by {who}: whoever does rules the cluster, and through a \
+             privileged pod this node"
+        );
+        let fix = format!("chmod 600 {KUBECONFIG}, and take `write-kubeconfig-mode` out of k3s's configuration");
+        section.warning("kubeconfig-readable", KUBECONFIG, text, fix);
     }
 }
 

@@ -88,14 +88,19 @@ pub fn check(settings: &Settings) -> Section {
         }
     };
     check_keys(settings, roster.as_deref(), &mut section);
-    if paths.operator_key().exists() {
-        let path = paths.operator_key();
-        section.warning(
+    let operator = paths.operator_key();
+    match operator.try_exists() {
+        Ok(false) => {}
+        Ok(true) => section.warning(
             "operator-key",
             "operator.pem",
-            format!("{} is still on this node: it belongs offline", path.display()),
+            format!("{} is still on this node: it belongs offline", operator.display()),
             "move it off this node: whoever has it decides who votes",
-        );
+        ),
+        Err(error) => {
+            let why = format!("whether {} is still on this node is not known: {error}", operator.display());
+            section.skipped("operator-key", "operator.pem", why);
+        }
     }
     check_journal(&paths.journal(), &mut section);
     let epoch = roster.map_or_else(String::new, |roster| format!("roster {}, ", roster.epoch()));
