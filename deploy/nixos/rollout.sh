@@ -5,6 +5,7 @@
 #
 # Rules:
 #   * one at a time, and the next only when the one before runs the new version and the committee is not worse for it;
+#   * nothing is restarted into a configuration that roster and keys do not fit: it would not come back;
 #   * what does not run is not started: it was stopped by its operator, or is the committee's to repair;
 #   * what is new already is left alone, so the script can be repeated after it was interrupted;
 #   * the first failure ends it, and whoever was not reached keeps running as before.
@@ -82,6 +83,8 @@ step() {
 
 config=$1
 shift
+zeta-bft check-config ||
+    fail "everything keeps running as it is; sign a roster (zeta-bft roster sign), then systemctl restart zeta-bft-rollout"
 same_config=no
 if was_started_with zeta-bft-warden.service "ZETA_BFT_CONFIG=$config"; then same_config=yes; fi
 

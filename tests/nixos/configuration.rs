@@ -19,6 +19,7 @@ pub const CLAIMS: &[Claim] = &[
     ("every_option_reaches_zeta_bft_by_a_name_that_it_knows", every_option_reaches_zeta_bft_by_a_name_that_it_knows),
     ("every_option_of_node_toml_can_be_written", every_option_of_node_toml_can_be_written),
     ("the_build_accepts_it", the_build_accepts_it),
+    ("the_polkit_rule_is_the_one_that_zeta_bft_writes", the_polkit_rule_is_the_one_that_zeta_bft_writes),
     ("what_makes_no_committee_is_refused_with_the_reason", what_makes_no_committee_is_refused_with_the_reason),
     (
         "an_unknown_option_or_a_value_of_another_type_is_refused",
@@ -238,6 +239,15 @@ fn the_build_accepts_it() {
     assert!(output.status.success(), "{output:?}");
     std::fs::write(&file, "mode = \"dry\"").unwrap();
     assert!(!check(&file).status.success());
+}
+
+fn the_polkit_rule_is_the_one_that_zeta_bft_writes() {
+    for configuration in ["{ zeta.bft.active = true; }", EVERYTHING] {
+        let node = node(configuration);
+        let rule = &node.0["etc"]["polkit-1/rules.d/49-zeta-bft.rules"];
+        assert_eq!(rule["text"].as_str().unwrap(), config::polkit::rule(&settings(&node.node_toml()).policy));
+        assert_eq!((&rule["mode"], &node.0["polkit"]["enable"]), (&"0644".into(), &true.into()));
+    }
 }
 
 fn what_makes_no_committee_is_refused_with_the_reason() {

@@ -12,6 +12,7 @@ pub const CLAIMS: &[Claim] = &[
     ("a_daemon_that_does_not_come_back_ends_the_rollout", a_daemon_that_does_not_come_back_ends_the_rollout),
     ("a_committee_that_gets_worse_ends_the_rollout", a_committee_that_gets_worse_ends_the_rollout),
     ("a_silent_warden_ends_the_rollout_before_any_agent", a_silent_warden_ends_the_rollout_before_any_agent),
+    ("a_roster_that_does_not_fit_keeps_everything_as_it_is", a_roster_that_does_not_fit_keeps_everything_as_it_is),
     ("a_changed_policy_may_cost_votes_while_it_spreads", a_changed_policy_may_cost_votes_while_it_spreads),
     ("a_wrapper_is_restarted_between_two_ticks_only", a_wrapper_is_restarted_between_two_ticks_only),
 ];
@@ -49,11 +50,12 @@ impl Node {
             node.write(&format!("{unit}/next"), "A=b\0ZETA_BFT_CONFIG=same\0ZETA_BFT_GENERATION=new\0");
             node.write(&format!("proc/{}/environ", pid + 100), "ZETA_BFT_CONFIG=same\0ZETA_BFT_GENERATION=old\0");
         }
-        node.write("health", "0");
+        node.write("quorum", "0");
+        node.write("check-config", "0");
         node.write("run/wrap-otto/metrics", "127.0.0.1:1");
         node.write("ticks", "zeta_bft_tick_running 0\n");
         node.program("systemctl", SYSTEMCTL);
-        node.program("zeta-bft", "#!/bin/sh\nexit \"$(cat \"$NODE/health\")\"\n");
+        node.program("zeta-bft", "#!/bin/sh\nexit \"$(cat \"$NODE/$1\")\"\n");
         node.program(
             "curl",
             "#!/usr/bin/env bash\ncat \"$NODE/ticks\"\n[ ! -e \"$NODE/then\" ] || mv \"$NODE/then\" \"$NODE/ticks\"\n",
@@ -139,23 +141,30 @@ fn a_daemon_that_does_not_come_back_ends_the_rollout() {
 
 fn a_committee_that_gets_worse_ends_the_rollout() {
     let node = Node::new();
-    node.write(&format!("{}/on-restart", AGENTS[0]), "echo 1 >\"$NODE/health\"\n");
+    node.write(&format!("{}/on-restart", AGENTS[0]), "echo 1 >\"$NODE/quorum\"\n");
     ended(&node.roll_out("same"), "the committee is worse (1, was 0)");
     assert_eq!(node.restarted(), [WARDEN, AGENTS[0]]);
 }
 
 fn a_silent_warden_ends_the_rollout_before_any_agent() {
     let node = Node::new();
-    node.write("health", "3");
+    node.write("quorum", "3");
     node.write("proc/100/environ", "ZETA_BFT_CONFIG=same\0ZETA_BFT_GENERATION=new\0");
     ended(&node.roll_out("same"), "the warden does not answer");
     assert_eq!(node.restarted(), [""; 0]);
 }
 
+fn a_roster_that_does_not_fit_keeps_everything_as_it_is() {
+    let node = Node::new();
+    node.write("check-config", "1");
+    ended(&node.roll_out("other"), "sign a roster");
+    assert_eq!(node.restarted(), [""; 0]);
+}
+
 fn a_changed_policy_may_cost_votes_while_it_spreads() {
     let node = Node::new();
-    node.write(&format!("{WARDEN}/on-restart"), "echo 2 >\"$NODE/health\"\n");
-    node.write(&format!("{}/on-restart", AGENTS[1]), "echo 0 >\"$NODE/health\"\n");
+    node.write(&format!("{WARDEN}/on-restart"), "echo 2 >\"$NODE/quorum\"\n");
+    node.write(&format!("{}/on-restart", AGENTS[1]), "echo 0 >\"$NODE/quorum\"\n");
     let output = node.roll_out("other");
     assert!(output.status.success(), "{output:?}");
     assert_eq!(node.restarted(), [WARDEN, AGENTS[0], AGENTS[1], WRAPPER]);
