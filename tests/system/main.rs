@@ -8,6 +8,7 @@
 
 mod claims;
 mod lab;
+mod node;
 mod stage;
 
 use lab::{Lab, Unfit};

@@ -88,6 +88,11 @@ impl Lab {
         Machine::new(self, name, layers)
     }
 
+    /// A folder that goes away with the run.
+    pub fn place(&self) -> String {
+        self.folder.display().to_string()
+    }
+
     /// Ends everything and removes it. The cache stays.
     pub fn close(&self) {
         clear(&self.folder, &self.cgroup, &self.id);

@@ -15,13 +15,13 @@ mod host;
 mod image;
 mod machine;
 
-pub use command::await_true;
+pub use command::{Done, await_true, run};
 pub use host::Lab;
 pub use image::Layer;
 pub use machine::Machine;
 
 /// Why there are no machines here.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Unfit {
     /// This is no place for them: not root, not Debian.
     #[error("{0}")]

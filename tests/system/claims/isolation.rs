@@ -1,0 +1,177 @@
+//! Who may do what.
+
+use crate::lab::Unfit;
+use crate::node::{Config, Node, PERSONAS};
+use crate::stage::Stage;
+
+super::claims! {
+    a_guardian_reads_no_key_traces_nobody_and_signals_nobody,
+    a_persona_restarts_no_unit_and_kills_no_other_wrapper,
+    the_wardens_user_may_act_on_configured_units_alone,
+    the_warden_has_no_network_and_its_scrape_port_comes_from_systemd,
+    the_units_are_as_closed_as_stated,
+    a_shared_user_is_refused_and_where_allowed_isolation_is_off,
+}
+
+const SLEEPER: &str = "[Service]\nExecStart=/bin/sleep infinity\n";
+
+fn a_guardian_reads_no_key_traces_nobody_and_signals_nobody(stage: &'static Stage) -> Result<(), Unfit> {
+    let node = Node::healthy_with(stage, &Config::acting())?;
+    let user = "zeta-bft-lior";
+    let all = ["zeta-bft-warden", "zeta-bft-agent@otto", "zeta-bft-agent@vera", "zeta-otto", "zeta-vera", "zeta-lior"];
+    for key in ["otto", "lior", "vera", "warden", "operator"] {
+        let path = format!("/etc/zeta-bft/keys/{key}.pem");
+        assert!(!node.exec_as(user, &["cat", &path]).ok(), "{user} reads {path}");
+    }
+    for unit in all {
+        let unit = format!("{unit}.service");
+        let before = node.unit(&unit);
+        let pid = before.pid();
+        for signal in ["KILL", "STOP", "0"] {
+            assert!(!node.exec_as(user, &["kill", "-s", signal, pid]).ok(), "{user} signals {unit}");
+        }
+        // What ptrace(2) may do is what opening these may.
+        for file in ["mem", "environ", "root/etc/hostname", "fd/0"] {
+            assert!(
+                !node.exec_as(user, &["head", "-c1", &format!("/proc/{pid}/{file}")]).ok(),
+                "{user} sees {file} of {unit}"
+            );
+        }
+        let credentials = format!("/run/credentials/{unit}/key");
+        assert!(
+            !node.exec_as(user, &["cat", &credentials]).ok() || unit.contains("lior"),
+            "{user} reads {credentials}"
+        );
+        assert_eq!(node.unit(&unit).run(), before.run());
+    }
+    assert!(!node.exec_as(user, &["ls", "/var/lib/zeta-bft/warden"]).ok());
+    assert!(!node.exec_as(user, &["systemctl", "restart", "zeta-otto.service"]).ok(), "{user} acts through PID 1");
+    Ok(())
+}
+
+fn a_persona_restarts_no_unit_and_kills_no_other_wrapper(stage: &'static Stage) -> Result<(), Unfit> {
+    let node = Node::healthy_with(stage, &Config::acting())?;
+    let user = "zeta-otto";
+    for unit in ["zeta-lior.service", "zeta-bft-agent@otto.service", "zeta-bft-warden.service", "zeta-otto.service"] {
+        for verb in ["restart", "stop", "kill"] {
+            assert!(
+                !node.exec_as(user, &["systemctl", "--no-ask-password", verb, unit]).ok(),
+                "{user} may {verb} {unit}"
+            );
+        }
+        if unit != "zeta-otto.service" {
+            let pid = node.unit(unit).pid().to_owned();
+            assert!(!node.exec_as(user, &["kill", "-9", &pid]).ok(), "{user} kills {unit}");
+        }
+    }
+    assert!(!node.exec_as(user, &["sh", "-c", "echo >/etc/zeta-bft/node.toml"]).ok());
+    assert!(!node.exec_as(user, &["cat", "/etc/zeta-bft/keys/otto.pem"]).ok());
+    for (persona, other) in [("otto", "lior"), ("lior", "vera")] {
+        let home = format!("/var/lib/zeta/{other}");
+        assert!(!node.exec_as(&format!("zeta-{persona}"), &["ls", &home]).ok(), "{persona} looks into {home}");
+    }
+    let hold = node.exec_as(user, &["zeta-bft", "hold", "--all", "--reason", "mine"]);
+    assert!(!hold.ok(), "{hold}");
+    Ok(())
+}
+
+/// A call of PID 1's manager over the bus, as the warden's user.
+fn manager(node: &Node, method: &str, signature: &str, words: &[&str]) -> bool {
+    let manager = ["org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"];
+    let call = [&["busctl", "call"], &manager[..], &[method, signature], words].concat();
+    node.exec_as("zeta-bft-warden", &call).ok()
+}
+
+fn the_wardens_user_may_act_on_configured_units_alone(stage: &'static Stage) -> Result<(), Unfit> {
+    let config = Config::acting().service("worker", SLEEPER, "");
+    let node = Node::healthy_with(stage, &config)?;
+    node.sh("systemd-run --unit=stranger sleep infinity").expect_ok();
+    assert!(manager(&node, "RestartUnit", "ss", &["worker.service", "fail"]), "the warden cannot do its work");
+    assert!(manager(&node, "ResetFailedUnit", "s", &["worker.service"]));
+    assert!(manager(&node, "KillUnit", "ssi", &["worker.service", "main", "9"]));
+    let before = node.unit("stranger.service");
+    for (method, signature, rest) in
+        [("RestartUnit", "ss", &["fail"][..]), ("StopUnit", "ss", &["fail"]), ("KillUnit", "ssi", &["main", "9"])]
+    {
+        let unit = |unit: &'static str| [&[unit], rest].concat();
+        for name in ["stranger.service", "dbus.service", "zeta-bft-warden.service", "systemd-journald.service"] {
+            assert!(!manager(&node, method, signature, &unit(name)), "{method} of {name}");
+        }
+    }
+    assert_eq!(node.unit("stranger.service").run(), before.run());
+    let transient = ["evil.service", "fail", "1", "Description", "s", "evil", "0"];
+    assert!(!manager(&node, "StartTransientUnit", "ssa(sv)a(sa(sv))", &transient), "it makes units of its own");
+    assert!(!manager(&node, "EnableUnitFiles", "asbb", &["1", "worker.service", "false", "true"]));
+    assert!(!manager(&node, "Reload", "", &[]));
+    assert!(!manager(&node, "PowerOff", "", &[]));
+    let set = ["worker.service", "true", "1", "Description", "s", "mine"];
+    assert!(!manager(&node, "SetUnitProperties", "sba(sv)", &set));
+    Ok(())
+}
+
+fn the_warden_has_no_network_and_its_scrape_port_comes_from_systemd(stage: &'static Stage) -> Result<(), Unfit> {
+    let node = Node::healthy_with(stage, &Config::acting())?;
+    let pid = node.unit("zeta-bft-warden.service").pid().to_owned();
+    let links = node.ask(&["nsenter", "-t", &pid, "-n", "ip", "-oneline", "link"]);
+    assert!(links.lines().count() <= 3 && !links.contains("UP,LOWER_UP> mtu 1500"), "{links}");
+    let space = |pid: &str| node.ask(&["readlink", &format!("/proc/{pid}/ns/net")]);
+    assert_ne!(space(&pid), space("1"), "the warden is in the node's network");
+    let metrics = node.ask(&["curl", "-sf", "http://127.0.0.1:9464/metrics"]);
+    assert!(metrics.contains("zeta_bft_build_info"), "{metrics}");
+    assert!(node.exec(&["curl", "-sf", "http://127.0.0.1:9464/livez"]).ok());
+    let owner = node.ask(&["ss", "-Hltnp", "sport = 9464"]);
+    assert!(owner.contains("systemd"), "{owner}");
+    let status = node.ask(&["cat", &format!("/proc/{pid}/status")]);
+    let capabilities = |kind: &str| status.lines().find(|line| line.starts_with(kind)).unwrap_or_default().to_owned();
+    assert!(capabilities("CapEff").ends_with("0000000000000000"), "{status}");
+    assert!(capabilities("CapBnd").ends_with("0000000000000000"), "{status}");
+    assert!(!status.lines().any(|line| line.starts_with("Uid:\t0")), "{status}");
+    Ok(())
+}
+
+/// What `systemd-analyze security` may at most say, in tenths. The agent needs /proc of others and loopback.
+const EXPOSURE: [(&str, u32); 2] = [("zeta-bft-warden.service", 15), ("zeta-bft-agent@otto.service", 25)];
+
+fn the_units_are_as_closed_as_stated(stage: &'static Stage) -> Result<(), Unfit> {
+    let machine = stage.with_committee()?;
+    machine.boot()?;
+    for (unit, most) in EXPOSURE {
+        let said = machine.exec(&["systemd-analyze", "security", "--no-pager", unit]);
+        let line = said.expect_ok().lines().last().unwrap_or_default().to_owned();
+        let level = line
+            .split("level for")
+            .nth(1)
+            .and_then(|rest| rest.split(": ").nth(1)?.split(' ').next()?.parse::<f64>().ok());
+        let level = level.unwrap_or_else(|| panic!("{line}"));
+        println!("systemd-analyze security {unit}: {level}");
+        assert!(level * 10.0 <= f64::from(most), "{unit}: {level}");
+    }
+    let verify = machine.exec(&["sh", "-c", "systemd-analyze verify --man=no /lib/systemd/system/zeta*"]);
+    assert_eq!((verify.code, &*verify.err), (0, ""), "{verify}");
+    Ok(())
+}
+
+fn a_shared_user_is_refused_and_where_allowed_isolation_is_off(stage: &'static Stage) -> Result<(), Unfit> {
+    let shared = PERSONAS.map(|persona| format!("[personas.{persona}]\nuser = \"zeta-otto\"\n")).concat();
+    let machine = stage.with_committee()?;
+    machine.prepare("/etc/zeta-bft/conf.d/60-shared.toml", &shared)?;
+    let dropin = "[Service]\nUser=zeta-otto\nWorkingDirectory=/\n";
+    for persona in ["lior", "vera"] {
+        machine.prepare(&format!("/etc/systemd/system/zeta-{persona}.service.d/shared.conf"), dropin)?;
+    }
+    machine.boot()?;
+    let node = Node::on(machine);
+    let refused = node.exec(&["zeta-bft", "check-config"]);
+    assert!(!refused.ok() && refused.err.contains("allow_shared_uid"), "{refused}");
+    node.sh("sed -i '1i allow_shared_uid = true' /etc/zeta-bft/conf.d/60-shared.toml").expect_ok();
+    node.ask(&["systemctl", "enable", "--now", "zeta-bft.target"]);
+    node.await_until("three vendors", || node.quorum().view["vendors_live"] == 3);
+    let quorum = node.quorum();
+    assert_eq!(quorum.view["isolation"], false);
+    assert!(quorum.notes().contains("isolation"), "{}", quorum.notes());
+    let doctor = node.exec(&["zeta-bft", "doctor"]);
+    assert!(doctor.out.contains("isolation"), "{doctor}");
+    let metrics = node.ask(&["curl", "-sf", "http://127.0.0.1:9464/metrics"]);
+    assert!(metrics.contains("isolation"), "{metrics}");
+    Ok(())
+}
