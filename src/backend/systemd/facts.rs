@@ -7,6 +7,9 @@
 //!   Both times are kept by PID 1, so a warden that was not there reads the same.
 //! * A stop that ran into its time limit has the result `timeout` and leaves the unit failed: it is a stop all the same.
 //! * A unit that is inactive with a bad result was stopped while it waited for its auto-restart.
+//! * What happens inside a job is no end: a restart, systemd's own too, passes through `inactive` and `failed`.
+//! * A unit with `Restart=` may be seen `failed` for a moment before it waits for its auto-restart: only after
+//!   [`SETTLES`] is that believed. Later systemds name the moment (`failed-before-auto-restart`).
 //! * An end that systemd calls a success (exit 0, SIGTERM, whatever `SuccessExitStatus=` says) is read as exit 0.
 
 use crate::protocol::evidence::{Activity, Enablement, LastExit, UnitState};
@@ -16,6 +19,9 @@ use zbus::Variant;
 
 /// `ExecMainCode` when the main process exited (`CLD_EXITED` of `waitid(2)`).
 const CLD_EXITED: i32 = 1;
+
+/// How long a unit that systemd may yet restart must have been down, before it is believed to stay so.
+pub(super) const SETTLES: Duration = Duration::from_millis(50);
 
 /// Properties of one unit, as last read or signalled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +45,7 @@ pub(super) struct Facts {
     main_status: i32,
     main_exit_at: u64,
     restarts: u32,
+    restart: String,
     restart_sec: Option<u64>,
     restart_sec_next: Option<u64>,
 }
@@ -86,6 +93,7 @@ impl Facts {
             "UnitFileState" => text(&mut self.unit_file_state, value),
             "FreezerState" => text(&mut self.freezer_state, value),
             "Result" => text(&mut self.result, value),
+            "Restart" => text(&mut self.restart, value),
             "InvocationID" => {
                 if let Variant::Array(bytes) = value {
                     self.invocation = bytes
@@ -132,6 +140,15 @@ impl Facts {
         matches!(self.active_state.as_str(), "inactive" | "failed")
     }
 
+    /// For how long it is not to be told yet whether it stays down.
+    pub(super) fn settles_in(&self, clocks: Clocks) -> Option<Duration> {
+        let may_restart = !matches!(self.restart.as_str(), "" | "no");
+        let down_for =
+            clocks.monotonic.saturating_since(Timestamp::from_nanos(self.state_changed_at.saturating_mul(1000)));
+        let left = SETTLES.saturating_sub(down_for);
+        (self.is_down() && self.state_changed_at != 0 && may_restart && !left.is_zero()).then_some(left)
+    }
+
     /// Whether it runs or is being started: what is asked of the unit of a rung.
     pub(super) fn is_busy(&self) -> bool {
         matches!(self.active_state.as_str(), "active" | "activating" | "reloading" | "deactivating")
@@ -140,7 +157,10 @@ impl Facts {
     /// Everything that rules need. `None` when systemd has said nothing that makes sense.
     pub(super) fn state(&self, memory: Memory, boot: BootId, clocks: Clocks) -> Option<UnitState> {
         let invocation = self.invocation();
-        let activity = self.activity(clocks)?;
+        let mut activity = self.activity(clocks)?;
+        if self.settles_in(clocks).is_some() {
+            activity = Activity::Deactivating;
+        }
         let remembered = |run: Option<InvocationId>| run == Some(invocation) && self.is_down();
         Some(UnitState {
             incarnation: Incarnation { boot, invocation },
@@ -149,7 +169,7 @@ impl Facts {
             last_exit: if remembered(memory.dependency) { LastExit::Dependency } else { self.last_exit() },
             enablement: self.enablement(),
             job_pending: self.job != 0 || memory.rung_runs,
-            stop_requested: remembered(memory.stopped) || self.was_stopped(),
+            stop_requested: self.job == 0 && (remembered(memory.stopped) || self.was_stopped()),
             frozen: !matches!(self.freezer_state.as_str(), "" | "running"),
             active_since: (activity == Activity::Active && self.active_enter_at != 0)
                 .then(|| clocks.boot_time(self.active_enter_at)),
@@ -167,6 +187,7 @@ impl Facts {
                     wait: Duration::from_micros(wait),
                 }
             }
+            (_, "failed-before-auto-restart" | "dead-before-auto-restart") => Activity::Deactivating,
             ("activating", _) => Activity::Activating,
             // A clean-up or a state that a later systemd may have: not to be told from being stopped.
             ("deactivating" | "maintenance", _) => Activity::Deactivating,

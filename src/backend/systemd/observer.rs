@@ -177,6 +177,7 @@ impl Observer {
             for event in std::mem::take(&mut self.news) {
                 events.send(event).await.map_err(|_| Lost::Unheard)?;
             }
+            let settles = self.settles();
             tokio::select! {
                 biased;
                 message = self.stream.next() => {
@@ -186,6 +187,7 @@ impl Observer {
                     }
                 }
                 Some(ask) = asks.recv() => self.answer(ask).await?,
+                path = after(settles) => self.form(&path),
                 () = events.closed() => return Err(Lost::Unheard),
             }
         }
@@ -283,6 +285,13 @@ impl Observer {
         }
         paths.iter().for_each(|path| self.form(path));
         Ok(())
+    }
+
+    /// The first unit of which it is open whether it stays down, and for how long.
+    fn settles(&self) -> Option<(Duration, String)> {
+        let clocks = Clocks { boot: clock::now(), monotonic: clock::monotonic() };
+        let open = self.units.iter().filter_map(|(path, watched)| Some((watched.facts.settles_in(clocks)?, path)));
+        open.min().map(|(left, path)| (left + Duration::from_millis(1), path.clone()))
     }
 
     /// Forms a unit's state, and tells of it when it is another than before.
@@ -432,4 +441,11 @@ fn alike(a: Option<UnitState>, b: Option<UnitState>) -> bool {
         b.active_since = a.active_since;
     }
     a == b
+}
+
+/// The object, after its time; never without one.
+async fn after(settles: Option<(Duration, String)>) -> String {
+    let Some((left, path)) = settles else { return std::future::pending().await };
+    tokio::time::sleep(left).await;
+    path
 }

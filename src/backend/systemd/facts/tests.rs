@@ -152,3 +152,33 @@ fn what_makes_no_sense_changes_nothing() {
     after.set("ActiveState", &Variant::from("dancing"));
     assert_eq!(after.state(Memory::default(), BOOT, clocks()), None);
 }
+
+#[test]
+fn what_passes_through_inactive_inside_a_job_was_not_stopped() {
+    let mut facts = recorded("killed");
+    facts.set("UnitFileState", &Variant::from("enabled"));
+    facts.set("ActiveState", &Variant::from("inactive"));
+    let read = |facts: &Facts| classify_unit(&state(facts, Memory::default()), ExitZero::Operator, clocks().boot);
+    assert_eq!(read(&facts), UnitReading::Operator(Reason::Stopped));
+    facts.set("Job", &Variant::from(zbus::wire::Structure::from((7u32, "/job/7"))));
+    assert_eq!(read(&facts), UnitReading::Unknown(Reason::JobPending));
+}
+
+#[test]
+fn failed_for_a_moment_before_an_auto_restart_is_not_failed() {
+    let mut facts = recorded("killed");
+    facts.set("UnitFileState", &Variant::from("enabled"));
+    let died = Timestamp::from_nanos(14_693_488_815_000);
+    let read = |facts: &Facts, after: Duration| {
+        let clocks = Clocks { boot: died + after, monotonic: died + after };
+        let state = facts.state(Memory::default(), BOOT, clocks).unwrap();
+        (classify_unit(&state, ExitZero::Operator, clocks.boot), facts.settles_in(clocks))
+    };
+    let (soon, later) = (Duration::from_millis(10), SETTLES);
+    assert_eq!(read(&facts, soon), (UnitReading::Crashed(Reason::Killed), None), "nobody restarts it but us");
+    facts.set("Restart", &Variant::from("always"));
+    assert_eq!(read(&facts, soon), (UnitReading::Unknown(Reason::Stopping), Some(SETTLES - soon)));
+    assert_eq!(read(&facts, later), (UnitReading::Crashed(Reason::Killed), None), "systemd gave up on it");
+    facts.set("SubState", &Variant::from("failed-before-auto-restart"));
+    assert_eq!(read(&facts, later).0, UnitReading::Unknown(Reason::Stopping));
+}
