@@ -45,7 +45,11 @@ pub fn check(node: &Node, answers: &Answers, rule: Option<&str>) -> Section {
     polkit(answers, &mut section);
     match rule {
         Some(rule) => compare(node, rule, &mut section),
-        None => section.skipped("polkit-rule", "polkit", "no rule is known that it could be compared with"),
+        None => section.skipped(
+            "polkit-rule",
+            "polkit",
+            "its rule was not compared: there is no good configuration to make it from",
+        ),
     }
     section.summed_up("systemd is PID 1, the bus answers, polkit's rule is the configuration's")
 }
@@ -133,7 +137,7 @@ fn polkit(answers: &Answers, section: &mut Section) {
 }
 
 fn compare(node: &Node, rule: &str, section: &mut Section) {
-    let write = "`zeta-bft polkit > /etc/polkit-1/rules.d/49-zeta-bft.rules`: polkit sees it at once";
+    let write = "`zeta-bft init --refresh` writes it anew, and polkit sees it at once";
     for folder in RULE_FOLDERS {
         let path = format!("{folder}/{OUR_RULE}");
         match node.read(&path) {

@@ -26,7 +26,7 @@ pub mod users;
 
 use crate::clock;
 use crate::config::paths::Paths;
-use crate::config::{self, ConfigError, Settings};
+use crate::config::{self, ConfigError, Settings, polkit};
 use crate::wire::v1::{HistoryEntry, QuorumView};
 use accounts::{Accounts, Cast};
 use finding::{Group, Section};
@@ -123,9 +123,9 @@ async fn of_node(facts: &Facts<'_>) -> Vec<Section> {
         }
     };
     let wanted = settings.map(units::wanted).unwrap_or_default();
-    let polkit = "polkit.service".to_owned();
+    let polkit_unit = "polkit.service".to_owned();
     let said = match bus::is_pid_1(node) {
-        true => units::ask(wanted.keys().chain([&polkit])).await,
+        true => units::ask(wanted.keys().chain([&polkit_unit])).await,
         false => Err(Unread::Other("systemd is not PID 1 here".into())),
     };
     let files = said.as_ref().map(units::files).unwrap_or_default();
@@ -146,18 +146,19 @@ async fn of_node(facts: &Facts<'_>) -> Vec<Section> {
             (_, Err(error)) => Section::skipped_whole(Group::Units, &error.to_string()),
             (Some(_), Ok(said)) => units::check(&wanted, said, cast, accounts),
         },
-        check_bus(node, *settings, said.ok().and_then(|mut said| said.remove(&polkit))).await,
+        check_bus(node, *settings, said.ok().and_then(|mut said| said.remove(&polkit_unit))).await,
     ]
 }
 
-async fn check_bus(node: &Node, _settings: Option<&Settings>, polkit_unit: Option<units::UnitFacts>) -> Section {
+async fn check_bus(node: &Node, settings: Option<&Settings>, polkit_unit: Option<units::UnitFacts>) -> Section {
     let answers = bus::Answers {
         systemd: tools::ask(&["systemctl", "--version"]).await,
         polkit: tools::ask(&["pkaction", "--version"]).await,
         polkit_unit,
         connected: runtime::connect(Path::new(bus::SOCKET)).await,
     };
-    bus::check(node, &answers, None)
+    let rule = settings.map(|settings| polkit::rule(&settings.policy));
+    bus::check(node, &answers, rule.as_deref())
 }
 
 /// What sudo says of each user; who it was not asked about is judged by its files.
