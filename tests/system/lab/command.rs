@@ -34,8 +34,8 @@ impl Done {
 
     /// The last thing it said, for one line of a report.
     fn last_words(&self) -> &str {
-        let last = self.err.lines().chain(self.out.lines()).filter(|line| !line.trim().is_empty()).last();
-        last.unwrap_or("it said nothing")
+        let mut lines = self.err.lines().rev().chain(self.out.lines().rev());
+        lines.find(|line| !line.trim().is_empty()).unwrap_or("it said nothing")
     }
 }
 

@@ -50,7 +50,10 @@ impl Lab {
         let overlay = || {
             fs::read_to_string("/proc/filesystems").is_ok_and(|all| all.lines().any(|line| line.ends_with("overlay")))
         };
-        if !overlay() && !(run(Duration::from_secs(10), &["modprobe", "overlay"]).ok() && overlay()) {
+        if !overlay() {
+            run(Duration::from_secs(10), &["modprobe", "overlay"]);
+        }
+        if !overlay() {
             return not_here("the kernel has no overlayfs");
         }
         install_tools()?;
