@@ -105,8 +105,8 @@ fn notes(view: &WardenView, background: Background<'_>) -> Vec<String> {
     if let Some(damage) = &view.journal_damage {
         notes.push(format!("everything is held, the journal is in doubt: {damage}"));
         notes.push(
-            "restore the journal from a copy and restart the warden; if there is none, move journal and roster away and run \
-             `zeta-bft init`: budgets and quarantines begin anew"
+            "restore the journal from a copy and restart the warden; if there is none, move journal, roster and the \
+             warden's key away and run `zeta-bft init`: budgets and quarantines begin anew"
                 .into(),
         );
     }

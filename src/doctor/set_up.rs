@@ -149,7 +149,8 @@ fn check_keys(settings: &Settings, roster: Option<&Roster>, section: &mut Sectio
 
 fn check_journal(path: &Path, section: &mut Section) {
     let file = path.display().to_string();
-    let restore = "restore it from a copy; if there is none, move journal and roster away and run `zeta-bft init`";
+    let restore = "restore it from a copy; if there is none, move journal, roster and the warden's key away and run \
+                   `zeta-bft init`";
     match std::fs::read(path) {
         Ok(bytes) => {
             if let Some(damage) = journal::scan(&bytes).damage {
