@@ -67,7 +67,7 @@ impl Config {
 /// A node whose committee was seen healthy.
 #[derive(Debug)]
 pub struct Node {
-    machine: Machine<'static>,
+    pub machine: Machine<'static>,
 }
 
 impl Deref for Node {
