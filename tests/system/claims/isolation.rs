@@ -7,6 +7,7 @@ use crate::stage::Stage;
 super::claims! {
     a_guardian_reads_no_key_traces_nobody_and_signals_nobody,
     a_persona_restarts_no_unit_and_kills_no_other_wrapper,
+    a_forged_signal_on_the_bus_moves_nothing,
     the_wardens_user_may_act_on_configured_units_alone,
     the_warden_has_no_network_and_its_scrape_port_comes_from_systemd,
     the_units_are_as_closed_as_stated,
@@ -72,6 +73,28 @@ fn a_persona_restarts_no_unit_and_kills_no_other_wrapper(stage: &'static Stage) 
     }
     let hold = node.exec_as(user, &["zeta-bft", "hold", "--all", "--reason", "mine"]);
     assert!(!hold.ok(), "{hold}");
+    Ok(())
+}
+
+fn a_forged_signal_on_the_bus_moves_nothing(stage: &'static Stage) -> Result<(), Unfit> {
+    let node = Node::healthy_with(stage, &Config::acting().service("worker", SLEEPER, ""))?;
+    let before = node.unit("worker.service");
+    let listeners = node.sh("busctl list --no-legend | awk '$3 == \"zeta-bft\" {print $1}'");
+    let listeners: Vec<_> = listeners.expect_ok().lines().collect();
+    assert!(listeners.len() >= 4, "the warden and three agents are on the bus: {listeners:?}");
+    let forged = "/org/freedesktop/systemd1/unit/worker_2eservice org.freedesktop.DBus.Properties PropertiesChanged sa{sv}as \
+                  org.freedesktop.systemd1.Unit 2 ActiveState s failed SubState s failed 0";
+    for listener in &listeners {
+        let to = format!("--destination={listener}");
+        let words: Vec<_> = ["busctl", "--system", "emit", to.as_str()].into_iter().chain(forged.split(' ')).collect();
+        node.exec_as("zeta-lior", &words).expect_ok();
+    }
+    let heard = || node.ask(&["journalctl", "-o", "cat", "-u", "zeta-bft-warden.service", "-u", "zeta-bft-agent@*"]);
+    let refused = "a signal that systemd did not send";
+    node.await_until("every listener refuses it", || heard().matches(refused).count() >= listeners.len());
+    assert_eq!(node.state("worker"), "healthy");
+    assert_eq!(node.unit("worker.service").run(), before.run());
+    assert_eq!(node.intents("worker"), 0);
     Ok(())
 }
 
