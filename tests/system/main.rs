@@ -10,6 +10,7 @@ mod claims;
 mod lab;
 mod node;
 mod stage;
+mod vendors;
 
 use lab::{Lab, Unfit};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};

@@ -71,8 +71,16 @@ impl Stage {
     /// # Errors
     /// [`Unfit`].
     pub fn with_committee(&'static self) -> Result<Machine<'static>, Unfit> {
+        self.with_committee_under(&[])
+    }
+
+    /// The same, with further layers above.
+    ///
+    /// # Errors
+    /// [`Unfit`].
+    pub fn with_committee_under(&'static self, above: &[&Layer]) -> Result<Machine<'static>, Unfit> {
         let installed = self.installed.get_or_init(|| self.install()).as_ref().map_err(Unfit::clone)?;
-        self.lab.machine(&self.name(), &[installed, &self.debian])
+        self.lab.machine(&self.name(), &[above, &[installed, &self.debian]].concat())
     }
 
     fn build(&self) -> Result<PathBuf, Unfit> {

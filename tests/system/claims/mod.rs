@@ -7,6 +7,7 @@ mod isolation;
 mod machines;
 mod operator;
 mod rungs;
+mod vendor_clis;
 
 use super::Show;
 
@@ -17,6 +18,7 @@ type Claim = (&'static str, Show);
 pub fn all() -> impl Iterator<Item = Claim> {
     // The longest first: two nodes at a time are then done soonest.
     [
+        vendor_clis::CLAIMS,
         crashes::CLAIMS,
         operator::CLAIMS,
         faults::CLAIMS,

@@ -83,6 +83,19 @@ impl Lab {
         super::image::debian(&self.cache, packages)
     }
 
+    /// A layer that `make` fills, in a folder named by `parts`; made once, then cached.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn cached(
+        &self,
+        name: &str,
+        parts: &[&str],
+        make: impl FnOnce(&Path) -> Result<(), Unfit>,
+    ) -> Result<Layer, Unfit> {
+        super::image::cached(&self.cache, name, parts, make)
+    }
+
     /// A machine with a disk over these layers, the uppermost first. It does not run yet.
     ///
     /// # Errors

@@ -31,30 +31,42 @@ impl Layer {
 
 /// The base with these packages, from the cache or the mirror (`$ZETA_BFT_MIRROR`).
 pub(super) fn debian(cache: &Path, packages: &[&str]) -> Result<Layer, Unfit> {
+    cached(cache, SUITE, &[&[SUITE, RECIPE], packages].concat(), |half| {
+        let mirror = std::env::var("ZETA_BFT_MIRROR").unwrap_or_else(|_| MIRROR.to_owned());
+        eprintln!("system tests: making the base image from {mirror}, once, into {}", cache.display());
+        let place = half.to_str().ok_or_else(|| Unfit::NotHere("the cache's path is no text".to_owned()))?;
+        let include = format!("--include={}", packages.join(","));
+        fetch(Duration::from_secs(900), &["debootstrap", "--variant=minbase", &include, SUITE, place, &mirror])?;
+        finish(half, place)
+    })
+}
+
+/// A layer that `make` fills once, in a folder named by all that it is made of.
+pub(super) fn cached(
+    cache: &Path,
+    name: &str,
+    parts: &[&str],
+    make: impl FnOnce(&Path) -> Result<(), Unfit>,
+) -> Result<Layer, Unfit> {
     let mut hash = Sha256::new();
-    for part in [SUITE, RECIPE].iter().chain(packages) {
+    for part in parts {
         hash.update(part.as_bytes());
         hash.update([0]);
     }
     let key = &data_encoding::HEXLOWER.encode(&hash.finalize())[..16];
-    let path = cache.join(format!("{SUITE}-{key}"));
+    let path = cache.join(format!("{name}-{key}"));
     // Whoever comes second waits for the first one's.
     let lock = File::create(cache.join("lock"))?;
     lock.lock()?;
     if path.exists() {
         return Ok(Layer { path });
     }
-    let mirror = std::env::var("ZETA_BFT_MIRROR").unwrap_or_else(|_| MIRROR.to_owned());
-    eprintln!("system tests: making the base image from {mirror}, once, into {}", path.display());
-    let half = cache.join(format!("{SUITE}-{key}.part"));
+    let half = cache.join(format!("{name}-{key}.part"));
     if half.exists() {
         fs::remove_dir_all(&half)?;
     }
     fs::create_dir_all(&half)?;
-    let place = half.to_str().ok_or_else(|| Unfit::NotHere("the cache's path is no text".to_owned()))?;
-    let include = format!("--include={}", packages.join(","));
-    fetch(Duration::from_secs(900), &["debootstrap", "--variant=minbase", &include, SUITE, place, &mirror])?;
-    finish(&half, place)?;
+    make(&half)?;
     fs::rename(&half, &path)?;
     Ok(Layer { path })
 }
