@@ -4,6 +4,7 @@ pub mod agent;
 pub mod approve;
 pub mod ask;
 pub mod check_config;
+pub mod completions;
 pub mod daemon;
 pub mod doctor;
 pub mod explain;
@@ -11,6 +12,7 @@ pub mod history;
 pub mod hold;
 pub mod init;
 pub mod keygen;
+pub mod man;
 pub mod page;
 pub mod polkit;
 pub mod quorum;
@@ -76,6 +78,10 @@ enum Command {
     CheckConfig(check_config::Args),
     /// Finds and explains what is wrong on this node, with the fix for each finding.
     Doctor(doctor::Args),
+    /// Completions for a shell, on standard output.
+    Completions(completions::Args),
+    /// The manual page, on standard output.
+    Man,
     /// Carries one rung of a ladder out: what `zeta-bft-rung@.service` runs.
     #[command(hide = true)]
     Rung(rung::Args),
@@ -117,6 +123,8 @@ impl Cli {
             Command::Roster(args) => roster::run(&paths, args),
             Command::CheckConfig(args) => check_config::run(&paths, args),
             Command::Doctor(args) => doctor::run(&paths, args),
+            Command::Completions(args) => completions::run(&args),
+            Command::Man => man::run(),
             Command::Rung(args) => rung::run(&paths, &args),
             Command::Page(args) => page::run(&paths, &args),
             Command::Polkit(args) => polkit::run(&paths, args),
