@@ -104,7 +104,7 @@ impl Backend for SystemdBackend {
             .map_err(act::refused)?;
         let of = |interface: &'static str, name: &'static str| {
             let unit = &unit;
-            async move { unit.get(interface.try_into().map_err(zbus::Error::from)?, name).await }
+            async move { unit.get(interface.try_into()?, name).await }
         };
         let (pid, run) = tokio::join!(of(SERVICE, "MainPID"), of(UNIT, "InvocationID"));
         let nonsense = |what: &str| BackendError::Nonsense(format!("systemd's {what} of {subject}"));

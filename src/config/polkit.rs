@@ -23,6 +23,7 @@ const VERBS: [&str; 5] = ["start", "restart", "stop", "kill", "reset-failed"];
 pub fn rule(policy: &Policy) -> String {
     let units: BTreeSet<_> = policy.subjects.values().map(|subject| subject.unit.clone()).collect();
     let rungs: BTreeSet<_> = rung::of_root(policy).map(|(subject, number, _)| rung::unit(subject, number)).collect();
+    let verbs = VERBS.map(literal).join(", ");
     format!(
         "// What the warden of zeta-bft may ask PID 1 for. Made from node.toml: `zeta-bft polkit` prints it, and after a change\n\
          // `zeta-bft init --refresh` writes it anew.\n\
@@ -39,7 +40,7 @@ pub fn rule(policy: &Policy) -> String {
          \x20       return undefined;\n\
          \x20   }}\n\
          \x20   var units = {units};\n\
-         \x20   var verbs = {verbs};\n\
+         \x20   var verbs = [{verbs}];\n\
          \x20   if (units.indexOf(unit) >= 0 && verbs.indexOf(verb) >= 0) {{\n\
          \x20       return polkit.Result.YES;\n\
          \x20   }}\n\
@@ -52,7 +53,6 @@ pub fn rule(policy: &Policy) -> String {
          }});\n",
         user = literal(WARDEN),
         units = list(&units),
-        verbs = format!("[{}]", VERBS.map(literal).join(", ")),
         rungs = list(&rungs),
     )
 }

@@ -33,7 +33,7 @@ pub(super) async fn follow_systemd(bus: &DBusProxy<'_>) -> Result<String, Lost> 
         bus.add_match_rule(signals().sender(SYSTEMD).member(member).build()?).await?;
     }
     bus.add_match_rule(signals().sender(SYSTEMD).member("JobNew").arg(2, SHUTDOWN).build()?).await?;
-    match bus.get_name_owner(SYSTEMD.try_into().map_err(zbus::Error::from)?).await {
+    match bus.get_name_owner(SYSTEMD.try_into()?).await {
         Ok(owner) => Ok(owner.to_string()),
         Err(zbus::fdo::Error::NameHasNoOwner(_)) => Err(Lost::NoSystemd),
         Err(error) => Err(error.into()),
