@@ -88,6 +88,7 @@ pub const REFUSED: &[&str] = &[
     "job_pending",
     "state_changed",
     "too_late",
+    "untouched",
     OTHER,
 ];
 

@@ -24,6 +24,9 @@ pub enum BackendError {
     /// It refused.
     #[error("PID 1 refused: {0}")]
     Refused(String),
+    /// Nothing was touched: the unit is no longer what was voted on, or PID 1 would not queue the job.
+    #[error("left untouched: {0}")]
+    Untouched(String),
     /// It answered something that makes no sense.
     #[error("PID 1 answered nonsense: {0}")]
     Nonsense(String),

@@ -135,12 +135,12 @@ async fn keep_following(
     let (mut wait, mut memories, mut told) = (BACKOFF.0, Memories::new(), None);
     loop {
         let (asks, mut asked) = mpsc::channel(ASKS);
-        let lost = match Observer::connect(&wanted, &memories, asks).await {
+        let lost = match Observer::connect(&wanted, &memories, asks, events.clone()).await {
             Ok((mut observer, connected)) => {
                 (wait, told) = (BACKOFF.0, None);
                 tracing::info!("systemd is seen");
                 live.send_replace(Some(connected));
-                let Err(lost) = observer.run(&mut asked, &events).await;
+                let Err(lost) = observer.run(&mut asked).await;
                 memories = observer.memories();
                 lost
             }

@@ -26,7 +26,8 @@ mod show;
 mod tests;
 
 pub use api::{
-    Answer, Page, PeerFacts, PeerUnit, Recovered, ReplyTo, WardenConfig, WardenEffect, WardenEvent, WardenInput,
+    Answer, NotDone, Page, PeerFacts, PeerUnit, Recovered, ReplyTo, WardenConfig, WardenEffect, WardenEvent,
+    WardenInput,
 };
 pub use permit::{ActionPermit, Attempt};
 

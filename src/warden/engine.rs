@@ -9,7 +9,7 @@ use super::journal_thread::{Append, JournalThread};
 use super::mailbox::{Call, Facts, Inbox};
 use super::suspend::SuspendWatch;
 use super::timeline::Timelines;
-use crate::backend::{Backend, BackendEvent, run_delay};
+use crate::backend::{Backend, BackendError, BackendEvent, run_delay};
 use crate::clock;
 use crate::http::Health;
 use crate::inspect::receipts::Receipts;
@@ -19,7 +19,9 @@ use crate::protocol::policy::Policy;
 use crate::protocol::record::Record;
 use crate::protocol::roster::Roster;
 use crate::protocol::statement::JournalHead;
-use crate::protocol::warden::{ActionPermit, Answer, Page, ReplyTo, Warden, WardenEffect, WardenEvent, WardenInput};
+use crate::protocol::warden::{
+    ActionPermit, Answer, NotDone, Page, ReplyTo, Warden, WardenEffect, WardenEvent, WardenInput,
+};
 use crate::wire::Proto;
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -227,7 +229,9 @@ impl<B: Backend> Engine<B> {
                 Ok(report) => (Ok(()), report.output),
                 Err(error) => {
                     warn!(%subject, %action, %error, "the action failed");
-                    (Err(error.to_string()), String::new())
+                    let text = error.to_string();
+                    let untouched = matches!(error, BackendError::Untouched(_));
+                    (Err(if untouched { NotDone::Untouched(text) } else { NotDone::Failed(text) }), String::new())
                 }
             };
             WardenInput::Acted { attempt, result, output }

@@ -194,6 +194,13 @@ impl Node {
         Quorum { code: done.code, view: serde_json::from_str(&done.out).unwrap_or(Value::Null) }
     }
 
+    /// How long each job of the warden's took from the last look until PID 1 had it, in microseconds.
+    pub fn windows(&self) -> Vec<u64> {
+        let log = self.ask(&["journalctl", "-o", "cat", "-u", "zeta-bft-warden.service"]);
+        let window = |line: &str| line.split_once("window_us=")?.1.split_whitespace().next()?.parse().ok();
+        log.lines().filter_map(window).collect()
+    }
+
     pub fn state(&self, subject: &str) -> String {
         self.quorum().state(subject).to_owned()
     }

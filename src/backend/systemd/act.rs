@@ -12,19 +12,18 @@
 
 use super::bus::manager;
 use super::manager::FAIL;
-use super::observer::{Ask, Live};
+use super::observer::{Ask, Job, Live, Order};
 use crate::backend::{ActReport, BackendError};
 use crate::clock;
 use crate::config::paths::Paths;
 use crate::config::rung;
-use crate::protocol::evidence::{FaultClass, Reason, UnitReading, UnitState, classify_unit};
+use crate::protocol::evidence::{ExitZero, FaultClass, Reason, UnitReading, UnitState, classify_unit};
 use crate::protocol::policy::{Action, Policy};
-use crate::protocol::types::SubjectName;
+use crate::protocol::types::{Incarnation, SubjectName};
 use crate::protocol::warden::ActionPermit;
 use rustix::process::Signal;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use zbus::OwnedObjectPath;
 
 /// Longest wait for what systemd makes of a killed process.
 const DEATH_LIMIT: Duration = Duration::from_secs(5);
@@ -41,7 +40,6 @@ pub(super) async fn act(
     permit: &ActionPermit,
 ) -> Result<ActReport, BackendError> {
     let hand = Hand { live, policy, permit };
-    hand.check(&hand.read().await?)?;
     let hangs = permit.class() == FaultClass::Hang;
     match permit.action() {
         Action::Restart => hand.restart(hangs, false).await?,
@@ -51,8 +49,7 @@ pub(super) async fn act(
         Action::CopyAside { .. } => return hand.rung(paths, JOB_LIMIT).await,
         Action::MoveAside { .. } => {
             let moved = hand.rung(paths, JOB_LIMIT).await?;
-            hand.check(&hand.read().await?)?;
-            hand.restart(hangs, false).await?;
+            hand.restart(hangs, false).await.map_err(begun)?;
             return Ok(moved);
         }
         Action::Page => {}
@@ -67,51 +64,54 @@ struct Hand<'a> {
 }
 
 impl Hand<'_> {
-    async fn read(&self) -> Result<UnitState, BackendError> {
-        read(self.live, self.permit.subject()).await
+    /// Queues a job, if the unit is still what was voted on right before.
+    async fn order(&self, job: Job) -> Result<String, BackendError> {
+        let (unit, run) = (self.permit.unit().to_owned(), self.permit.incarnation());
+        let exit_zero = self.exit_zero();
+        let check = Box::new(move |state: &UnitState| check(state, &unit, run, exit_zero));
+        let order = Order { subject: self.permit.subject().clone(), run, check, job };
+        let (answer, queued) = oneshot::channel();
+        self.live.asks.send(Ask::Order(order, answer)).await.map_err(|_| gone())?;
+        queued.await.map_err(|_| gone())?
     }
 
-    /// Whether it is still what was voted on.
-    fn check(&self, state: &UnitState) -> Result<(), BackendError> {
-        let (unit, wanted) = (self.permit.unit(), self.permit.incarnation());
-        if state.incarnation != wanted {
-            let text = format!("{unit} is run {} now, not {wanted}", state.incarnation);
-            return Err(BackendError::Refused(text));
-        }
-        if state.job_pending {
-            return Err(BackendError::Refused(format!("a job is queued for {unit}")));
-        }
-        match self.reading(state) {
-            UnitReading::Operator(reason) => Err(BackendError::Refused(format!("{unit} is the operator's ({reason})"))),
-            UnitReading::Running | UnitReading::Crashed(_) | UnitReading::Unknown(_) => Ok(()),
-        }
+    /// The same, for what is no job of the unit's own.
+    async fn check(&self) -> Result<(), BackendError> {
+        let state = read(self.live, self.permit.subject()).await?;
+        check(&state, self.permit.unit(), self.permit.incarnation(), self.exit_zero())
     }
 
-    fn reading(&self, state: &UnitState) -> UnitReading {
-        let exit_zero = self.policy.subject(self.permit.subject()).map(|subject| subject.exit_zero);
-        let exit_zero = exit_zero.unwrap_or(crate::protocol::evidence::ExitZero::Operator);
-        classify_unit(state, exit_zero, clock::now())
+    fn exit_zero(&self) -> ExitZero {
+        self.policy.subject(self.permit.subject()).map_or(ExitZero::Operator, |subject| subject.exit_zero)
     }
 
     async fn restart(&self, hangs: bool, reset: bool) -> Result<(), BackendError> {
         let unit = self.permit.unit();
-        let manager = manager(&self.live.connection).await.map_err(refused)?;
-        if hangs && !self.kill().await? {
-            return Ok(());
+        if hangs {
+            self.check().await?;
+            if !self.kill().await? {
+                return Ok(());
+            }
         }
         if reset {
+            self.check().await?;
+            let manager = manager(&self.live.connection).await.map_err(refused)?;
             manager.reset_failed_unit(unit).await.map_err(refused)?;
+            // What failed is inactive now: no longer what the check asks for, and nobody else's doing.
+            let job = manager.restart_unit(unit, FAIL).await.map_err(refused)?;
+            return self.done(job.to_string(), JOB_LIMIT, || format!("restart of {unit}")).await;
         }
-        let job = manager.restart_unit(unit, FAIL).await.map_err(refused)?;
+        let job = self.order(Job::Restart).await;
+        let job = if hangs { job.map_err(begun)? } else { job? };
         self.done(job, JOB_LIMIT, || format!("restart of {unit}")).await
     }
 
     async fn stop(&self, hangs: bool) -> Result<(), BackendError> {
         let unit = self.permit.unit();
-        let manager = manager(&self.live.connection).await.map_err(refused)?;
-        let job = manager.stop_unit(unit, FAIL).await.map_err(refused)?;
+        let job = self.order(Job::Stop).await?;
         if hangs {
             // The job is there, so nothing starts anew whatever dies now.
+            let manager = manager(&self.live.connection).await.map_err(refused)?;
             manager.kill_unit(unit, "all", Signal::KILL.as_raw()).await.map_err(refused)?;
         }
         self.done(job, JOB_LIMIT, || format!("stop of {unit}")).await
@@ -153,7 +153,7 @@ impl Hand<'_> {
         if state.incarnation != self.permit.incarnation() {
             return state.is_running().then_some(Death::RunsAnew);
         }
-        match self.reading(state) {
+        match classify_unit(state, self.exit_zero(), clock::now()) {
             UnitReading::Crashed(_) => Some(Death::Crashed),
             UnitReading::Operator(reason) => Some(Death::Operator(reason)),
             UnitReading::Running | UnitReading::Unknown(_) => None,
@@ -164,9 +164,10 @@ impl Hand<'_> {
     async fn rung(&self, paths: &Paths, limit: Duration) -> Result<ActReport, BackendError> {
         let (subject, number) = (self.permit.subject(), self.permit.attempt().rung.0 as usize);
         let unit = rung::unit(subject, number);
+        self.check().await?;
         let manager = manager(&self.live.connection).await.map_err(refused)?;
         let job = manager.start_unit(&unit, FAIL).await.map_err(refused)?;
-        let ended = self.done(job, limit, || unit.clone()).await;
+        let ended = self.done(job.to_string(), limit, || unit.clone()).await;
         let output = output(&paths.rung_output(&rung::instance(subject, number)));
         match ended {
             Ok(()) => Ok(ActReport { output }),
@@ -176,9 +177,9 @@ impl Hand<'_> {
     }
 
     /// Waits for a job's end.
-    async fn done(&self, job: OwnedObjectPath, limit: Duration, what: impl Fn() -> String) -> Result<(), BackendError> {
+    async fn done(&self, job: String, limit: Duration, what: impl Fn() -> String) -> Result<(), BackendError> {
         let (answer, ended) = oneshot::channel();
-        self.live.asks.send(Ask::Job(job.to_string(), answer)).await.map_err(|_| gone())?;
+        self.live.asks.send(Ask::Job(job, answer)).await.map_err(|_| gone())?;
         match tokio::time::timeout(limit, ended).await {
             Ok(Ok(result)) if result == "done" => Ok(()),
             Ok(Ok(result)) => Err(BackendError::Refused(format!("{} ended as `{result}`", what()))),
@@ -192,6 +193,29 @@ enum Death {
     Crashed,
     RunsAnew,
     Operator(Reason),
+}
+
+/// What is refused after something was done is a failure, not an act that left all untouched.
+fn begun(error: BackendError) -> BackendError {
+    match error {
+        BackendError::Untouched(why) => BackendError::Refused(why),
+        other => other,
+    }
+}
+
+/// Whether a unit is still what was voted on.
+fn check(state: &UnitState, unit: &str, wanted: Incarnation, exit_zero: ExitZero) -> Result<(), BackendError> {
+    if state.incarnation != wanted {
+        return Err(BackendError::Untouched(format!("{unit} is run {} now, not {wanted}", state.incarnation)));
+    }
+    if state.job_pending {
+        return Err(BackendError::Untouched(format!("a job is queued for {unit}")));
+    }
+    match classify_unit(state, exit_zero, clock::now()) {
+        UnitReading::Operator(reason) => Err(BackendError::Untouched(format!("{unit} is the operator's ({reason})"))),
+        UnitReading::Unknown(reason) => Err(BackendError::Untouched(format!("{unit} is not to be judged ({reason})"))),
+        UnitReading::Running | UnitReading::Crashed(_) => Ok(()),
+    }
 }
 
 /// Reads a unit now.

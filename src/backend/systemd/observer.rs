@@ -12,11 +12,11 @@
 
 use super::bus;
 use super::facts::{Clocks, Facts, Memory};
-use super::manager::{SYSTEMD, UNIT};
+use super::manager::{FAIL, ManagerProxy, SYSTEMD, UNIT};
 use crate::backend::{BackendError, BackendEvent};
 use crate::clock;
 use crate::protocol::evidence::{Activity, UnitState};
-use crate::protocol::types::{BootId, InvocationId, SubjectName, Timestamp};
+use crate::protocol::types::{BootId, Incarnation, InvocationId, SubjectName, Timestamp};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::num::NonZeroUsize;
@@ -37,8 +37,33 @@ const ENDED_JOBS: usize = 64;
 pub(super) enum Ask {
     /// Read a unit now.
     Read(SubjectName, oneshot::Sender<Result<UnitState, BackendError>>),
+    /// Read a unit, and queue a job for it at once if it is still what was voted on.
+    Order(Order, oneshot::Sender<Result<String, BackendError>>),
     /// How a job ended, once it has.
     Job(String, oneshot::Sender<String>),
+}
+
+/// A job for one unit.
+pub(super) struct Order {
+    pub(super) subject: SubjectName,
+    /// The run that it is for.
+    pub(super) run: Incarnation,
+    /// Whether the state, read right before, allows it.
+    pub(super) check: Box<dyn Fn(&UnitState) -> Result<(), BackendError> + Send>,
+    pub(super) job: Job,
+}
+
+impl std::fmt::Debug for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} of {}", self.job, self.subject)
+    }
+}
+
+/// What is to be done with a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Job {
+    Restart,
+    Stop,
 }
 
 /// What others may do while a connection stands.
@@ -78,6 +103,8 @@ struct Watched {
 /// See the module.
 pub(super) struct Observer {
     connection: Connection,
+    manager: ManagerProxy<'static>,
+    events: mpsc::Sender<BackendEvent>,
     stream: MessageStream,
     /// The unique name of systemd.
     owner: String,
@@ -119,6 +146,7 @@ impl Observer {
         wanted: &[Wanted],
         memories: &Memories,
         asks: mpsc::Sender<Ask>,
+        events: mpsc::Sender<BackendEvent>,
     ) -> Result<(Self, Live), Lost> {
         let connection = bus::connect().await?;
         let mut stream = MessageStream::from(&connection);
@@ -134,12 +162,14 @@ impl Observer {
             waiting: Vec::new(),
             states: watch::Sender::new(BTreeMap::new()),
             news: Vec::new(),
+            manager: bus::manager(&connection).await?,
+            events,
             connection: connection.clone(),
             stream,
         };
         // First the rules, then the readings: no change falls between.
         observer.owner = bus::follow_systemd(&calls).await?;
-        let manager = bus::manager(&connection).await?;
+        let manager = observer.manager.clone();
         manager.subscribe().await?;
         for wanted in wanted {
             let path = manager.load_unit(&wanted.unit).await?.to_string();
@@ -168,15 +198,9 @@ impl Observer {
     }
 
     /// Follows the bus until it is lost, or nobody listens.
-    pub(super) async fn run(
-        &mut self,
-        asks: &mut mpsc::Receiver<Ask>,
-        events: &mpsc::Sender<BackendEvent>,
-    ) -> Result<std::convert::Infallible, Lost> {
+    pub(super) async fn run(&mut self, asks: &mut mpsc::Receiver<Ask>) -> Result<std::convert::Infallible, Lost> {
         loop {
-            for event in std::mem::take(&mut self.news) {
-                events.send(event).await.map_err(|_| Lost::Unheard)?;
-            }
+            self.tell().await?;
             let settles = self.settles();
             tokio::select! {
                 biased;
@@ -188,7 +212,7 @@ impl Observer {
                 }
                 Some(ask) = asks.recv() => self.answer(ask).await?,
                 path = after(settles) => self.form(&path),
-                () = events.closed() => return Err(Lost::Unheard),
+                () = self.events.closed() => return Err(Lost::Unheard),
             }
         }
     }
@@ -201,29 +225,23 @@ impl Observer {
             .collect()
     }
 
+    /// Passes on what is new.
+    async fn tell(&mut self) -> Result<(), Lost> {
+        for event in std::mem::take(&mut self.news) {
+            self.events.send(event).await.map_err(|_| Lost::Unheard)?;
+        }
+        Ok(())
+    }
+
     async fn answer(&mut self, ask: Ask) -> Result<(), Lost> {
         match ask {
             Ask::Read(subject, answer) => {
-                let found = self.units.iter().find(|(_, watched)| watched.subject == subject);
-                let Some(path) = found.map(|(path, _)| path.clone()) else {
-                    let _ = answer.send(Err(BackendError::Refused(format!("{subject} is no configured subject"))));
-                    return Ok(());
-                };
-                let connection = self.connection.clone();
-                let (stopping, ()) = {
-                    let state = bus::system_state(connection);
-                    (self.attend(state).await?, self.fetch(&path).await?)
-                };
-                if stopping? == "stopping" {
-                    self.news.push(BackendEvent::Stopping);
-                    let why = "the system is going down".to_owned();
-                    let _ = answer.send(Err(BackendError::Refused(why)));
-                    return Ok(());
-                }
-                self.form(&path);
-                let state = self.units.get(&path).and_then(|watched| watched.shown.flatten());
-                let unseen = || BackendError::Nonsense(format!("systemd does not say how {subject} is"));
-                let _ = answer.send(state.ok_or_else(unseen));
+                let looked = self.look(&subject).await?;
+                let _ = answer.send(looked.map(|(_, state)| state));
+            }
+            Ask::Order(order, answer) => {
+                let ordered = self.order(order).await?;
+                let _ = answer.send(ordered);
             }
             Ask::Job(path, answer) => match self.ended_jobs.iter().find(|(job, _)| *job == path) {
                 Some((_, result)) => drop(answer.send(result.clone())),
@@ -236,6 +254,68 @@ impl Observer {
         Ok(())
     }
 
+    /// Reads a unit now, and whether the whole system goes down.
+    async fn look(&mut self, subject: &SubjectName) -> Result<Result<(String, UnitState), BackendError>, Lost> {
+        let found = self.units.iter().find(|(_, watched)| watched.subject == *subject);
+        let Some(path) = found.map(|(path, _)| path.clone()) else {
+            return Ok(Err(BackendError::Refused(format!("{subject} is no configured subject"))));
+        };
+        let connection = self.connection.clone();
+        let stopping = self.attend(bus::system_state(connection)).await??;
+        self.fetch(&path).await?;
+        self.form(&path);
+        if stopping == "stopping" {
+            self.news.push(BackendEvent::Stopping);
+            return Ok(Err(BackendError::Untouched("the system is going down".into())));
+        }
+        let state = self.units.get(&path).and_then(|watched| watched.shown.flatten());
+        let unseen = || BackendError::Untouched(format!("systemd does not say how {subject} is"));
+        Ok(state.map(|state| (path, state)).ok_or_else(unseen))
+    }
+
+    /// The last look and the job, with nothing between them but what has come in from the bus meanwhile.
+    ///
+    /// PID 1 offers no compare-and-swap. A stop that begins after the look, and ends before PID 1 takes our job, is seen when
+    /// its signals come in before the answer to ours: then the unit is stopped again, and the operator has the last word.
+    async fn order(&mut self, order: Order) -> Result<Result<String, BackendError>, Lost> {
+        let Order { subject, run, check, job } = order;
+        let (path, state) = match self.look(&subject).await? {
+            Ok(looked) => looked,
+            Err(error) => return Ok(Err(error)),
+        };
+        if let Err(refused) = check(&state) {
+            return Ok(Err(refused));
+        }
+        let Some(unit) = self.units.get(&path).map(|watched| watched.unit.clone()) else {
+            return Ok(Err(BackendError::Untouched(format!("{subject} is no longer watched"))));
+        };
+        let began = clock::monotonic();
+        let manager = self.manager.clone();
+        let queued = match job {
+            Job::Restart => self.attend(manager.restart_unit(&unit, FAIL)).await?,
+            Job::Stop => self.attend(manager.stop_unit(&unit, FAIL)).await?,
+        };
+        let window_us = clock::monotonic().saturating_since(began).as_micros();
+        let queued = match queued {
+            Ok(job) => job.to_string(),
+            Err(zbus::Error::MethodError(name, text, _)) => {
+                let why = text.unwrap_or_else(|| "no reason given".into());
+                return Ok(Err(BackendError::Untouched(format!("{why} ({name})"))));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        tracing::info!(unit, ?job, window_us, "the job is queued");
+        let stopped = self.units.get(&path).and_then(|watched| watched.memory.stopped);
+        if job == Job::Restart && stopped == Some(run.invocation) {
+            tracing::warn!(unit, "stopped by the operator in the very moment of the restart: it is stopped again");
+            // Not `fail`: this undoes our own job.
+            self.attend(manager.stop_unit(&unit, "replace")).await??;
+            let why = format!("{unit} was stopped in the very moment of its restart: it was stopped again");
+            return Ok(Err(BackendError::Refused(why)));
+        }
+        Ok(Ok(queued))
+    }
+
     /// Waits for an answer, and takes every signal in that comes before it.
     async fn attend<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Lost> {
         tokio::pin!(work);
@@ -243,7 +323,10 @@ impl Observer {
         let done = loop {
             tokio::select! {
                 biased;
-                message = self.stream.next() => again |= self.take(&message.ok_or(Lost::Closed)??)?,
+                message = self.stream.next() => {
+                    again |= self.take(&message.ok_or(Lost::Closed)??)?;
+                    self.tell().await?;
+                }
                 done = &mut work => break done,
             }
         };

@@ -8,6 +8,7 @@
 //! * **S6** the account is charged, in the journal, before INTENT;
 //! * **S9** OUTCOME or ABORT is on the disk before its receipt, or a new nonce, is published.
 
+use super::api::NotDone;
 use super::permit::{ActionPermit, Attempt};
 use super::{State, Subject, Warden, WardenEffect, WardenEvent};
 use crate::protocol::episode::{Acting, Phase};
@@ -94,15 +95,15 @@ impl<C: StatementCodec> Warden<C> {
         let now = self.now;
         let Some(name) = self.subject_of(attempt, &Phase::Rereading) else { return };
         if let Some(why) = self.why_not(&name, state.as_ref()) {
-            self.abort(&name, why);
+            self.abort(&name, why, why);
             return;
         }
+        // What was read is not kept: PID 1's own changes, in their order, are, and one of them may have overtaken it.
         let subject = self.subjects.get_mut(&name).expect("it was just found");
-        subject.unit = state;
         let action = subject.policy.ladder.get(attempt.rung.0 as usize).map(|rung| rung.action.clone());
         let State::Acting(acting) = &mut subject.state else { return };
         let Some(action) = action.filter(|_| now < acting.slot_until) else {
-            self.abort(&name, "too_late");
+            self.abort(&name, "too_late", "too_late");
             return;
         };
         acting.phase = Phase::Executing;
@@ -140,10 +141,12 @@ impl<C: StatementCodec> Warden<C> {
     }
 
     /// The act returned.
-    pub(super) fn acted(&mut self, attempt: Attempt, result: Result<(), String>, output: &str) {
+    pub(super) fn acted(&mut self, attempt: Attempt, result: Result<(), NotDone>, output: &str) {
         let Some(name) = self.subject_of(attempt, &Phase::Executing) else { return };
         match result {
-            Err(text) => self.close(&name, Outcome::Failed, &text),
+            // As if the last look had shown it: no rung is spent on what nobody touched.
+            Err(NotDone::Untouched(text)) => self.abort(&name, "untouched", &text),
+            Err(NotDone::Failed(text)) => self.close(&name, Outcome::Failed, &text),
             Ok(()) => {
                 if self.action_of(&name, attempt).is_some_and(|action| action.is_restart()) {
                     self.new_process_seen(&name);
@@ -169,7 +172,7 @@ impl<C: StatementCodec> Warden<C> {
     /// PID 1 has not answered in time: not to the last look, so nothing is done, or not with a new process.
     pub(super) fn time_out(&mut self, name: &SubjectName) {
         match &self.subjects[name].state {
-            State::Acting(acting) if acting.phase == Phase::Rereading => self.abort(name, "too_late"),
+            State::Acting(acting) if acting.phase == Phase::Rereading => self.abort(name, "too_late", "too_late"),
             _ => self.close(name, Outcome::Failed, "no new process within act_timeout"),
         }
     }
@@ -199,7 +202,7 @@ impl<C: StatementCodec> Warden<C> {
         self.wait_for_close(name, seq, false);
     }
 
-    fn abort(&mut self, name: &SubjectName, why: &'static str) {
+    fn abort(&mut self, name: &SubjectName, why: &'static str, detail: &str) {
         let State::Acting(acting) = self.subjects[name].state.clone() else { return };
         let accumulated = self.accumulated();
         let timing = self.policy.timing;
@@ -212,7 +215,7 @@ impl<C: StatementCodec> Warden<C> {
             |receipt| {
                 receipt.outcome = Some(Outcome::Aborted);
                 receipt.intent = Some(acting.intent);
-                receipt.detail = why.to_owned();
+                receipt.detail = cut(detail);
             },
             blank,
         );

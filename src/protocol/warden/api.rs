@@ -87,6 +87,15 @@ pub struct PeerUnit {
     pub invocation: InvocationId,
 }
 
+/// Why an action brought nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotDone {
+    /// Nothing was touched: the unit is no longer what was voted on, or PID 1 would not queue the job.
+    Untouched(String),
+    /// It was begun, and failed.
+    Failed(String),
+}
+
 /// Names the caller that waits for a [`WardenEffect::Reply`]; the shell's own number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplyTo(pub u64);
@@ -151,7 +160,7 @@ pub enum WardenInput {
         /// Which attempt.
         attempt: Attempt,
         /// What PID 1 answered.
-        result: Result<(), String>,
+        result: Result<(), NotDone>,
         /// What a `run` rung printed.
         output: String,
     },

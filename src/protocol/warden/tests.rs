@@ -12,6 +12,8 @@ use crate::protocol::statement::{
 use crate::protocol::types::{ClusterId, Incarnation, InvocationId, NodeId, Round, Rung, SessionIncarnation};
 use crate::wire::Proto;
 
+mod acts;
+
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
 const PEOPLE: [(&str, &str); 3] = [("otto", "anthropic"), ("lior", "google-gemini"), ("vera", "openai")];
@@ -1432,26 +1434,4 @@ fn a_warden_that_was_late_itself_calls_nobody_silent() {
     assert_eq!(bench.challenges.len(), 2, "it asks again");
     bench.tick(200 * MS);
     assert_eq!(bench.acts.len(), 1);
-}
-
-#[test]
-fn a_command_that_takes_longer_than_act_timeout_gives_its_slot_back_and_still_has_its_own_limit() {
-    let argv = vec!["/usr/bin/reinstall".into()];
-    let mut bench = Bench::with(|policy| {
-        let otto = policy.subjects.get_mut(&subject("otto")).unwrap();
-        otto.ladder[0].action = Action::Run { argv, limit: 60 * S };
-    });
-    bench.on_act = |_, _| {};
-    bench.acts_return = false;
-    bench.crash_and_certify("otto");
-    bench.pass_saying(11 * S, &[("otto", FaultClass::Crash)]);
-    assert_eq!(bench.state("otto"), StateName::Acting);
-    bench.crash_and_certify("vera");
-    assert_eq!(bench.acts.len(), 2, "the slot is free after act_timeout");
-    let attempt = bench.acts[0].1;
-    let output = "reinstalled".to_owned();
-    bench.step(WardenInput::Acted { attempt, result: Ok(()), output });
-    let outcome = bench.receipts(ReceiptKind::Outcome).into_iter().find(|receipt| receipt.subject == subject("otto"));
-    let outcome = outcome.expect("an OUTCOME of otto's");
-    assert_eq!((outcome.outcome, outcome.detail.as_str()), (Some(Outcome::Ok), "reinstalled"));
 }

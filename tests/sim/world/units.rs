@@ -11,7 +11,7 @@ use zeta_bft::protocol::evidence::{FaultClass, LastExit};
 use zeta_bft::protocol::guardian::GuardianInput;
 use zeta_bft::protocol::policy::{Action, SubjectKind};
 use zeta_bft::protocol::types::SubjectName;
-use zeta_bft::protocol::warden::{ActionPermit, Attempt, WardenInput};
+use zeta_bft::protocol::warden::{ActionPermit, Attempt, NotDone, WardenInput};
 
 impl World {
     pub(super) fn boot(&mut self) {
@@ -82,7 +82,7 @@ impl World {
             self.agent_ends(index);
         }
         if let Some((_, attempt, run)) = self.acting.remove(subject) {
-            self.acted(run, attempt, Err("the job was cancelled".into()), String::new());
+            self.acted(run, attempt, Err(NotDone::Failed("the job was cancelled".into())), String::new());
         }
     }
 
@@ -244,7 +244,7 @@ impl World {
             None
         };
         if let Some(why) = refused {
-            return self.acted(run, attempt, Err(why.into()), String::new());
+            return self.acted(run, attempt, Err(NotDone::Untouched(why.into())), String::new());
         }
         match permit.action() {
             Action::Restart | Action::ResetFailed | Action::MoveAside { .. } => {
@@ -267,7 +267,7 @@ impl World {
         }
     }
 
-    pub(super) fn acted(&mut self, run: u32, attempt: Attempt, result: Result<(), String>, output: String) {
+    pub(super) fn acted(&mut self, run: u32, attempt: Attempt, result: Result<(), NotDone>, output: String) {
         self.checker.returned(attempt);
         if self.now < self.deaf_until {
             return;
