@@ -3,6 +3,7 @@
 use super::facts::Facts;
 use super::manager::{ManagerProxy, SERVICE, SYSTEMD, UNIT};
 use super::observer::Lost;
+use crate::protocol::types::InvocationId;
 use std::time::Duration;
 use zbus::fdo::{DBusProxy, PropertiesProxy};
 use zbus::message::Type;
@@ -60,19 +61,20 @@ pub(super) async fn manager(connection: &Connection) -> zbus::Result<ManagerProx
     ManagerProxy::builder(connection).cache_properties(CacheProperties::No).build().await
 }
 
-/// What systemd does as a whole: `running`, `stopping` and more.
-pub(super) async fn system_state(connection: Connection) -> zbus::Result<String> {
-    manager(&connection).await?.system_state().await
+/// The run of a unit, as systemd has it now.
+pub(super) async fn invocation(connection: Connection, path: String) -> Result<InvocationId, Lost> {
+    let run = of_unit(&connection, path).await?.get(UNIT.try_into()?, "InvocationID").await?;
+    Ok(Vec::<u8>::try_from(run).ok().and_then(|run| InvocationId::from_slice(&run)).unwrap_or_default())
+}
+
+async fn of_unit(connection: &Connection, path: String) -> zbus::Result<PropertiesProxy<'static>> {
+    let unit = PropertiesProxy::builder(connection).destination(SYSTEMD).path(path);
+    unit.cache_properties(CacheProperties::No).build().await
 }
 
 /// Everything that systemd says of a unit, both interfaces asked at once.
 pub(super) async fn properties(connection: Connection, path: String) -> Result<Facts, Lost> {
-    let unit = PropertiesProxy::builder(&connection)
-        .destination(SYSTEMD)
-        .path(path)
-        .cache_properties(CacheProperties::No)
-        .build()
-        .await?;
+    let unit = of_unit(&connection, path).await?;
     let of = |interface: &'static str| async { Ok::<_, Lost>(unit.get_all(interface.try_into()?).await?) };
     let (of_unit, of_service) = tokio::join!(of(UNIT), of(SERVICE));
     let mut facts = Facts::default();

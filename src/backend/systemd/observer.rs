@@ -7,7 +7,7 @@
 //!   `org.freedesktop.systemd1`. Anybody on the bus can send a signal with any path to anybody.
 //! * systemd sends a unit's service properties before its unit properties; the state is formed after the second, so that it
 //!   is never half of one moment and half of another.
-//! * The answer to a reading counts after every signal that came before it ([`Observer::fetch`]).
+//! * The answer to a reading counts after every signal that came before it ([`Observer::attend`]).
 //! * While the bus or systemd is away or reloads, every unit is unseen.
 
 use super::bus;
@@ -260,10 +260,11 @@ impl Observer {
         let Some(path) = found.map(|(path, _)| path.clone()) else {
             return Ok(Err(BackendError::Refused(format!("{subject} is no configured subject"))));
         };
-        let connection = self.connection.clone();
-        let stopping = self.attend(bus::system_state(connection)).await??;
-        self.fetch(&path).await?;
-        self.form(&path);
+        let (connection, manager) = (self.connection.clone(), self.manager.clone());
+        let both = async { tokio::join!(manager.system_state(), bus::properties(connection, path.clone())) };
+        let (stopping, facts) = self.attend(both).await?;
+        let stopping = stopping?;
+        self.know(&path, facts?);
         if stopping == "stopping" {
             self.news.push(BackendEvent::Stopping);
             return Ok(Err(BackendError::Untouched("the system is going down".into())));
@@ -279,17 +280,19 @@ impl Observer {
     /// its signals come in before the answer to ours: then the unit is stopped again, and the operator has the last word.
     async fn order(&mut self, order: Order) -> Result<Result<String, BackendError>, Lost> {
         let Order { subject, run, check, job } = order;
-        let (path, state) = match self.look(&subject).await? {
-            Ok(looked) => looked,
-            Err(error) => return Ok(Err(error)),
+        let found = self.units.iter().find(|(_, watched)| watched.subject == subject);
+        let Some((path, unit)) = found.map(|(path, watched)| (path.clone(), watched.unit.clone())) else {
+            return Ok(Err(BackendError::Refused(format!("{subject} is no configured subject"))));
         };
-        if let Err(refused) = check(&state) {
+        // Everything was read a moment ago, and what changes is signalled: this answer says that no signal is missing.
+        let began = clock::monotonic();
+        let invocation = self.attend(bus::invocation(self.connection.clone(), path.clone())).await??;
+        let shown = self.units.get(&path).and_then(|watched| watched.shown.flatten());
+        let looked = shown.filter(|state| state.incarnation.invocation == invocation);
+        let unseen = || BackendError::Untouched(format!("systemd does not say how {unit} is"));
+        if let Err(refused) = looked.ok_or_else(unseen).and_then(|state| check(&state)) {
             return Ok(Err(refused));
         }
-        let Some(unit) = self.units.get(&path).map(|watched| watched.unit.clone()) else {
-            return Ok(Err(BackendError::Untouched(format!("{subject} is no longer watched"))));
-        };
-        let began = clock::monotonic();
         let manager = self.manager.clone();
         let queued = match job {
             Job::Restart => self.attend(manager.restart_unit(&unit, FAIL)).await?,
@@ -336,14 +339,12 @@ impl Observer {
         Ok(done)
     }
 
-    /// Reads a unit. Signals that came before the answer are older than it, and are taken in first.
-    async fn fetch(&mut self, path: &str) -> Result<(), Lost> {
-        let connection = self.connection.clone();
-        let facts = self.attend(bus::properties(connection, path.to_owned())).await??;
+    /// What was read of a unit. Signals that came before the answer are older than it, and were taken in first.
+    fn know(&mut self, path: &str, facts: Facts) {
         if let Some(watched) = self.units.get_mut(path) {
             watched.facts = facts;
         }
-        Ok(())
+        self.form(path);
     }
 
     async fn fetch_all(&mut self) -> Result<(), Lost> {
