@@ -30,6 +30,7 @@ use crate::protocol::policy::SubjectKind;
 use crate::protocol::roster::Roster;
 use crate::protocol::signing::SigningKey;
 use crate::protocol::types::PersonaId;
+use crate::service_manager::notify;
 use crate::wire::Proto;
 use crate::wire::v1::inspect_service_server::SERVICE_NAME as INSPECT;
 use crate::wire::v1::peer_service_server::SERVICE_NAME as PEER;
@@ -188,10 +189,4 @@ pub async fn run<B: Backend>(agent: Agent<B>, shutdown: impl Future<Output = ()>
     socket.stop().await;
     let _ = scrape.task.await;
     ended
-}
-
-fn notify(state: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "systemd was not told");
-    }
 }

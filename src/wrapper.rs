@@ -24,6 +24,7 @@ use crate::grpc::server::{self, ServeError};
 use crate::http::{self, Health, HttpError};
 use crate::metrics::WrapperMetrics;
 use crate::protocol::types::PersonaId;
+use crate::service_manager::{feed_watchdog, notify};
 use crate::wire::v1::wrapper_service_server::{SERVICE_NAME, WrapperServiceServer};
 use service::{Progress, Service};
 use std::future::Future;
@@ -101,7 +102,7 @@ pub async fn run(
         () = shutdown => Ok(()),
         () = server.ended() => Err(WrapperError::Ended("the server")),
         _ = &mut ticking => Err(WrapperError::Ended("the tick loop")),
-        () = feed_watchdog() => Err(WrapperError::Ended("the watchdog")),
+        never = feed_watchdog() => match never {},
     };
     tracing::info!(persona = %config.persona, "draining");
     health.not_ready("draining");
@@ -122,20 +123,4 @@ pub async fn run(
 async fn until(mut stopped: watch::Receiver<bool>) {
     // A sender that is gone means the same.
     let _ = stopped.wait_for(|stopped| *stopped).await;
-}
-
-fn notify(state: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "the service manager cannot be told");
-    }
-}
-
-/// Tells the service manager that the runtime turns, twice per its interval; for ever.
-async fn feed_watchdog() {
-    let Some(interval) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
-    let mut timer = tokio::time::interval(interval / 2);
-    loop {
-        timer.tick().await;
-        notify(&[sd_notify::NotifyState::Watchdog]);
-    }
 }

@@ -451,6 +451,6 @@ async fn whoever_watches_sees_every_change_and_nothing_while_pid_1_is_away() {
     let BackendEvent::Unit(_, Some(state)) = next().await else { panic!("a change of otto's") };
     assert_eq!((state.activity, state.last_exit), (Activity::Failed, LastExit::Signal(9)));
     stage.pid1.drain().await.unwrap();
-    while next().await != BackendEvent::Stopping {}
+    while next().await != BackendEvent::Stopping(true) {}
     server.abort();
 }

@@ -67,7 +67,7 @@ pub(super) async fn watch<B: Backend>(backend: B, units: Units, mouth: Mouth) {
                     return;
                 }
             }
-            BackendEvent::Stopping => info!("the system is going down"),
+            BackendEvent::Stopping(stopping) => info!(stopping, "the system goes down, or no longer does"),
         }
     }
 }

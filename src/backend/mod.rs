@@ -37,8 +37,8 @@ pub enum BackendError {
 pub enum BackendEvent {
     /// The state of a unit; `None`: it cannot be seen (any more).
     Unit(SubjectName, Option<UnitState>),
-    /// The whole system is going down.
-    Stopping,
+    /// Whether the whole system is going down. A shutdown can be called off.
+    Stopping(bool),
 }
 
 /// What an action brought.

@@ -170,7 +170,7 @@ async fn follow_once(
                 }
                 vec![BackendEvent::Unit(subject, Some(state))]
             }
-            Some(Answer::Stopping) => vec![BackendEvent::Stopping],
+            Some(Answer::Stopping) => vec![BackendEvent::Stopping(true)],
             Some(other) => return Err(nonsense(&other)),
         };
         for event in news {

@@ -1,12 +1,13 @@
 //! systemd over D-Bus.
 //!
-//! * Agents and the warden watch by the same code ([`observer`]); reading needs no privilege. Acting ([`act`]) does, and the
-//!   node's polkit rule gives it to the warden's user alone, for the configured units.
+//! * Agents, the warden and the hand watch by the same code ([`observer`]); reading needs no privilege. Acting ([`act`]) does,
+//!   and is done by the hand ([`crate::hand`]), which the warden asks ([`deed`]).
 //! * What systemd says is turned into a state in one place ([`facts`]), from PID 1's word and never from the service's.
 //! * The connection is made anew after any break; until then every unit is unseen and nothing can be done.
 
 mod act;
 mod bus;
+pub mod deed;
 mod facts;
 mod manager;
 mod observer;
@@ -19,6 +20,7 @@ use crate::protocol::evidence::UnitState;
 use crate::protocol::policy::Policy;
 use crate::protocol::types::{InvocationId, SubjectName};
 use crate::protocol::warden::{ActionPermit, PeerUnit};
+use deed::Deed;
 use manager::{SERVICE, SYSTEMD, UNIT};
 use observer::{Live, Lost, Memories, Observer, Wanted};
 use std::sync::Arc;
@@ -48,6 +50,15 @@ impl SystemdBackend {
     /// then nothing can be read. `pages`: whether a command is configured that calls a human.
     pub fn new(policy: Arc<Policy>, paths: Paths, pages: bool) -> Self {
         Self { policy, paths, pages, live: Arc::new(watch::Sender::new(None)) }
+    }
+
+    /// Carries a deed out itself, with the rights of its own user: what the hand does.
+    ///
+    /// # Errors
+    /// [`BackendError::Untouched`] when nothing was done.
+    pub async fn perform(&self, deed: &Deed) -> Result<ActReport, BackendError> {
+        let live = self.live().map_err(|error| BackendError::Untouched(error.to_string()))?;
+        act::act(&live, &self.policy, &self.paths, deed).await
     }
 
     fn live(&self) -> Result<Live, BackendError> {
@@ -115,7 +126,7 @@ impl Backend for SystemdBackend {
     }
 
     async fn act(&self, permit: ActionPermit) -> Result<ActReport, BackendError> {
-        act::act(&self.live()?, &self.policy, &self.paths, &permit).await
+        deed::ask(&self.paths.hand_socket(), &Deed::from(&permit)).await
     }
 
     async fn page(&self, cause: &str, subject: &str, text: &str) -> Result<(), BackendError> {

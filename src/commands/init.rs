@@ -122,7 +122,7 @@ fn refresh(paths: &Paths, no_start: bool) -> Result<ExitCode, Failure> {
 fn follow(settings: &Settings, no_start: bool, take_back: bool) -> ExitCode {
     let policy = &settings.policy;
     let mut failed = false;
-    match outside::write_rule(Path::new(outside::POLKIT_RULES), policy) {
+    match outside::write_rule(Path::new(outside::POLKIT_RULES)) {
         Ok(RuleFile::Written(path)) => println!("wrote {}", path.display()),
         Ok(RuleFile::Unchanged(path)) => println!("{} is as it should be", path.display()),
         Ok(RuleFile::NoPolkit) => println!(

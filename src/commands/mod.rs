@@ -8,6 +8,7 @@ pub mod completions;
 pub mod daemon;
 pub mod doctor;
 pub mod explain;
+pub mod hand;
 pub mod history;
 pub mod hold;
 pub mod init;
@@ -82,13 +83,16 @@ enum Command {
     Completions(completions::Args),
     /// The manual page, on standard output.
     Man,
+    /// Carries out what the warden decided: what `zeta-bft-hand.service` runs.
+    #[command(hide = true)]
+    Hand(hand::Args),
     /// Carries one rung of a ladder out: what `zeta-bft-rung@.service` runs.
     #[command(hide = true)]
     Rung(rung::Args),
     /// Sends one page: what `zeta-bft-page@.service` runs.
     #[command(hide = true)]
     Page(page::Args),
-    /// Prints the polkit rule that lets the warden act.
+    /// Prints the polkit rule that lets the warden have pages sent.
     Polkit(polkit::Args),
 }
 
@@ -125,9 +129,10 @@ impl Cli {
             Command::Doctor(args) => doctor::run(&paths, args),
             Command::Completions(args) => completions::run(&args),
             Command::Man => man::run(),
+            Command::Hand(args) => hand::run(&paths, args),
             Command::Rung(args) => rung::run(&paths, &args),
             Command::Page(args) => page::run(&paths, &args),
-            Command::Polkit(args) => polkit::run(&paths, args),
+            Command::Polkit(args) => polkit::run(args),
         }
     }
 }

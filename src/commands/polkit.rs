@@ -1,13 +1,13 @@
 //! `zeta-bft polkit`
 
-use crate::config::paths::Paths;
-use crate::config::{self, polkit};
+use crate::config::polkit;
 use crate::error::Failure;
+use std::io::Write as _;
 use std::process::ExitCode;
 
-/// Prints the polkit rule that lets the warden act.
+/// Prints the polkit rule that lets the warden have pages sent.
 ///
-/// It follows from the configuration in force. `init` and `init --refresh` write it to /etc/polkit-1/rules.d.
+/// `init` and `init --refresh` write it to /etc/polkit-1/rules.d.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
@@ -15,8 +15,7 @@ pub struct Args {}
 ///
 /// # Errors
 /// [`Failure`] for people.
-pub fn run(paths: &Paths, _: Args) -> Result<ExitCode, Failure> {
-    let settings = config::load(paths).map_err(|error| Failure::new(error).hint("run `zeta-bft check-config`"))?;
-    print!("{}", polkit::rule(&settings.policy));
+pub fn run(_: Args) -> Result<ExitCode, Failure> {
+    std::io::stdout().write_all(polkit::rule().as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -137,6 +137,10 @@ impl Paths {
     pub fn rung_output(&self, instance: &str) -> PathBuf {
         self.run.join("rung").join(instance)
     }
+    /// Where the hand takes the warden's orders; systemd listens there for it.
+    pub fn hand_socket(&self) -> PathBuf {
+        self.run.join("hand.sock")
+    }
     /// Where the warden leaves a page for the unit that sends it.
     pub fn page(&self, instance: &str) -> PathBuf {
         self.run.join("warden/pages").join(instance)

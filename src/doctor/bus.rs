@@ -98,7 +98,7 @@ fn bus(node: &Node, connected: &Result<(), Unread>, section: &mut Section) {
 
 fn polkit(answers: &Answers, section: &mut Section) {
     let install = "`apt-get install polkitd` (NixOS: security.polkit.enable = true)";
-    let without = "without it systemd refuses what the warden, who is not root, asks for: nothing is repaired";
+    let without = "without it the warden, who is not root, cannot have a page sent";
     match &answers.polkit_unit {
         None => section.skipped("polkit", "polkit", "systemd was not asked about polkit.service"),
         Some(facts) => {

@@ -27,6 +27,10 @@ pub enum Part {
     Warden,
     /// Its scrape port.
     WardenSocket,
+    /// The hand's service.
+    Hand,
+    /// Where its orders come in.
+    HandSocket,
     /// Everything together.
     Target,
     /// A persona's sidecar or wrapper.
@@ -48,6 +52,8 @@ impl Part {
 /// The units of a configuration, by name.
 pub fn wanted(settings: &Settings) -> BTreeMap<String, Part> {
     let mut units = BTreeMap::from([
+        ("zeta-bft-hand.service".to_owned(), Part::Hand),
+        ("zeta-bft-hand.socket".to_owned(), Part::HandSocket),
         ("zeta-bft-warden.service".to_owned(), Part::Warden),
         ("zeta-bft-warden.socket".to_owned(), Part::WardenSocket),
         ("zeta-bft.target".to_owned(), Part::Target),
@@ -178,7 +184,7 @@ impl Unit<'_> {
             Part::Of(role) => self.daemon(cast.names.get(role), accounts),
             Part::K3s => self.k3s(),
             Part::Other(Some(uid)) => self.user(Some(&accounts.name_of(*uid)), accounts),
-            Part::Other(None) | Part::WardenSocket | Part::Target | Part::Instance => {}
+            Part::Other(None) | Part::WardenSocket | Part::Hand | Part::HandSocket | Part::Target | Part::Instance => {}
         }
     }
 

@@ -335,8 +335,9 @@ pub fn classify_unit(state: &UnitState, exit_zero: ExitZero, now: Timestamp) -> 
     match state.enablement {
         Enablement::Masked => return Operator(Reason::Masked),
         Enablement::NotFound => return Operator(Reason::NotFound),
-        Enablement::Disabled if !state.is_running() => return Operator(Reason::Disabled),
-        Enablement::Disabled | Enablement::Enabled => {}
+        // Running or not: who disables a unit wants nobody to bring it back, so nobody may end it either.
+        Enablement::Disabled => return Operator(Reason::Disabled),
+        Enablement::Enabled => {}
     }
     if state.frozen {
         return Operator(Reason::FrozenUnit);

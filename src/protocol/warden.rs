@@ -216,7 +216,7 @@ impl<C: StatementCodec> Warden<C> {
             WardenInput::Acted { attempt, result, output } => self.acted(attempt, result, &output),
             WardenInput::Ordered { uid, order, reason, reply } => self.ordered(uid, order, reason, reply),
             WardenInput::Resumed => self.resumed(),
-            WardenInput::SystemStopping => self.stopping = true,
+            WardenInput::SystemStopping(stopping) => self.stopping = stopping,
             WardenInput::Timer => {}
         }
         self.finish()

@@ -34,15 +34,15 @@ pub enum RuleFile {
     NoPolkit,
 }
 
-/// Writes the rule for a policy into a folder, unless it is there.
+/// Writes the rule into a folder, unless it is there.
 ///
 /// # Errors
 /// What the system says, and about which file.
-pub fn write_rule(folder: &Path, policy: &Policy) -> Result<RuleFile, (PathBuf, io::Error)> {
+pub fn write_rule(folder: &Path) -> Result<RuleFile, (PathBuf, io::Error)> {
     if !folder.is_dir() {
         return Ok(RuleFile::NoPolkit);
     }
-    let (path, text) = (folder.join(RULE), polkit::rule(policy));
+    let (path, text) = (folder.join(RULE), polkit::rule());
     if std::fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
         return Ok(RuleFile::Unchanged(path));
     }
@@ -54,7 +54,8 @@ pub fn write_rule(folder: &Path, policy: &Policy) -> Result<RuleFile, (PathBuf, 
 
 /// Every unit that is enabled and started, the target last.
 pub fn units(policy: &Policy) -> Vec<String> {
-    let ours = ["zeta-bft-warden.socket", "zeta-bft-warden.service"].map(str::to_owned);
+    let ours = ["zeta-bft-hand.socket", "zeta-bft-hand.service", "zeta-bft-warden.socket", "zeta-bft-warden.service"];
+    let ours = ours.map(str::to_owned);
     let personas = policy
         .subjects
         .values()
@@ -87,16 +88,15 @@ mod tests {
     }
 
     #[test]
-    fn the_rule_is_written_once_made_anew_when_the_configuration_changes_and_left_out_without_polkit() {
+    fn the_rule_is_written_once_made_anew_when_it_is_another_and_left_out_without_polkit() {
         let dir = tempfile::tempdir().unwrap();
-        let before = policy(&default_up_toml(false));
         let path = dir.path().join("49-zeta-bft.rules");
-        assert_eq!(write_rule(dir.path(), &before).unwrap(), RuleFile::Written(path.clone()));
-        assert_eq!(write_rule(dir.path(), &before).unwrap(), RuleFile::Unchanged(path.clone()));
-        let after = policy(&(default_up_toml(false) + "[subjects.k3s]\nkind = \"k3s\"\n"));
-        assert_eq!(write_rule(dir.path(), &after).unwrap(), RuleFile::Written(path.clone()));
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), polkit::rule(&after));
-        assert_eq!(write_rule(&dir.path().join("none"), &before).unwrap(), RuleFile::NoPolkit);
+        assert_eq!(write_rule(dir.path()).unwrap(), RuleFile::Written(path.clone()));
+        assert_eq!(write_rule(dir.path()).unwrap(), RuleFile::Unchanged(path.clone()));
+        std::fs::write(&path, "// an older one\n").unwrap();
+        assert_eq!(write_rule(dir.path()).unwrap(), RuleFile::Written(path.clone()));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), polkit::rule());
+        assert_eq!(write_rule(&dir.path().join("none")).unwrap(), RuleFile::NoPolkit);
     }
 
     #[test]
@@ -105,6 +105,8 @@ mod tests {
         assert_eq!(
             units(&with_k3s),
             [
+                "zeta-bft-hand.socket",
+                "zeta-bft-hand.service",
                 "zeta-bft-warden.socket",
                 "zeta-bft-warden.service",
                 "zeta-lior.service",

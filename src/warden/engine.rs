@@ -22,6 +22,7 @@ use crate::protocol::statement::JournalHead;
 use crate::protocol::warden::{
     ActionPermit, Answer, NotDone, Page, ReplyTo, Warden, WardenEffect, WardenEvent, WardenInput,
 };
+use crate::service_manager::notify;
 use crate::wire::Proto;
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -107,7 +108,7 @@ impl<B: Backend> Engine<B> {
                 Some(input) = self.parts.returns.1.recv() => input,
                 event = units.recv() => match event {
                     Some(BackendEvent::Unit(subject, state)) => WardenInput::UnitChanged { subject, state },
-                    Some(BackendEvent::Stopping) => WardenInput::SystemStopping,
+                    Some(BackendEvent::Stopping(stopping)) => WardenInput::SystemStopping(stopping),
                     None => break Err(EngineError::WatchEnded),
                 },
                 Some(answer) = inbox.answers.recv() => answer,
@@ -340,11 +341,5 @@ impl Watchdog {
             self.last = now;
             notify(&[sd_notify::NotifyState::Watchdog]);
         }
-    }
-}
-
-pub(super) fn notify(state: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        warn!(%error, "systemd was not told");
     }
 }

@@ -1,4 +1,4 @@
-//! What the warden has done: each rung of a ladder, by systemd.
+//! What the hand does: each rung of a ladder, by systemd.
 //!
 //! Rules implemented here:
 //! * Every job has mode `fail`: where the operator's job is queued, ours is refused.
@@ -11,6 +11,7 @@
 //!   be done.
 
 use super::bus::manager;
+use super::deed::Deed;
 use super::manager::FAIL;
 use super::observer::{Ask, Job, Live, Order};
 use crate::backend::{ActReport, BackendError};
@@ -18,9 +19,8 @@ use crate::clock;
 use crate::config::paths::Paths;
 use crate::config::rung;
 use crate::protocol::evidence::{ExitZero, FaultClass, Reason, UnitReading, UnitState, classify_unit};
-use crate::protocol::policy::{Action, Policy};
+use crate::protocol::policy::{Action, Policy, SubjectPolicy};
 use crate::protocol::types::{Incarnation, SubjectName};
-use crate::protocol::warden::ActionPermit;
 use rustix::process::Signal;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -33,15 +33,16 @@ const JOB_LIMIT: Duration = Duration::from_secs(120);
 const OUTPUT_MAX: u64 = 4096;
 
 /// Carries out what the permit allows.
-pub(super) async fn act(
-    live: &Live,
-    policy: &Policy,
-    paths: &Paths,
-    permit: &ActionPermit,
-) -> Result<ActReport, BackendError> {
-    let hand = Hand { live, policy, permit };
-    let hangs = permit.class() == FaultClass::Hang;
-    match permit.action() {
+pub(super) async fn act(live: &Live, policy: &Policy, paths: &Paths, deed: &Deed) -> Result<ActReport, BackendError> {
+    let subject = policy.subject(&deed.subject);
+    let found = subject.and_then(|subject| Some((subject, subject.ladder.get(deed.rung)?)));
+    let Some((subject, rung)) = found else {
+        let (name, rung) = (&deed.subject, deed.rung);
+        return Err(BackendError::Untouched(format!("the configuration has no rung {rung} of {name}")));
+    };
+    let hand = Hand { live, subject, deed };
+    let hangs = deed.class == FaultClass::Hang;
+    match &rung.action {
         Action::Restart => hand.restart(hangs, false).await?,
         Action::ResetFailed => hand.restart(hangs, true).await?,
         Action::Stop => hand.stop(hangs).await?,
@@ -59,17 +60,17 @@ pub(super) async fn act(
 
 struct Hand<'a> {
     live: &'a Live,
-    policy: &'a Policy,
-    permit: &'a ActionPermit,
+    subject: &'a SubjectPolicy,
+    deed: &'a Deed,
 }
 
 impl Hand<'_> {
     /// Queues a job, if the unit is still what was voted on right before.
     async fn order(&self, job: Job) -> Result<String, BackendError> {
-        let (unit, run) = (self.permit.unit().to_owned(), self.permit.incarnation());
+        let (unit, run) = (self.subject.unit.clone(), self.deed.run);
         let exit_zero = self.exit_zero();
         let check = Box::new(move |state: &UnitState| check(state, &unit, run, exit_zero));
-        let order = Order { subject: self.permit.subject().clone(), run, check, job };
+        let order = Order { subject: self.deed.subject.clone(), run, check, job };
         let (answer, queued) = oneshot::channel();
         self.live.asks.send(Ask::Order(order, answer)).await.map_err(|_| gone())?;
         queued.await.map_err(|_| gone())?
@@ -77,16 +78,16 @@ impl Hand<'_> {
 
     /// The same, for what is no job of the unit's own.
     async fn check(&self) -> Result<(), BackendError> {
-        let state = read(self.live, self.permit.subject()).await?;
-        check(&state, self.permit.unit(), self.permit.incarnation(), self.exit_zero())
+        let state = read(self.live, &self.deed.subject).await?;
+        check(&state, self.subject.unit.as_str(), self.deed.run, self.exit_zero())
     }
 
     fn exit_zero(&self) -> ExitZero {
-        self.policy.subject(self.permit.subject()).map_or(ExitZero::Operator, |subject| subject.exit_zero)
+        self.subject.exit_zero
     }
 
     async fn restart(&self, hangs: bool, reset: bool) -> Result<(), BackendError> {
-        let unit = self.permit.unit();
+        let unit = self.subject.unit.as_str();
         if hangs {
             self.check().await?;
             if !self.kill().await? {
@@ -107,7 +108,7 @@ impl Hand<'_> {
     }
 
     async fn stop(&self, hangs: bool) -> Result<(), BackendError> {
-        let unit = self.permit.unit();
+        let unit = self.subject.unit.as_str();
         let job = self.order(Job::Stop).await?;
         if hangs {
             // The job is there, so nothing starts anew whatever dies now.
@@ -119,18 +120,18 @@ impl Hand<'_> {
 
     /// Kills a process that hangs and waits for what systemd makes of it. False when systemd starts it anew by itself.
     async fn kill(&self) -> Result<bool, BackendError> {
-        let unit = self.permit.unit();
+        let unit = self.subject.unit.as_str();
         let manager = manager(&self.live.connection).await.map_err(refused)?;
         manager.kill_unit(unit, "all", Signal::KILL.as_raw()).await.map_err(refused)?;
         let mut states = self.live.states.clone();
         let settled = states.wait_for(|states| {
-            let state = states.get(self.permit.subject()).copied().flatten();
+            let state = states.get(&self.deed.subject).copied().flatten();
             state.is_some_and(|state| self.after_death(&state).is_some())
         });
         let settled = tokio::time::timeout(DEATH_LIMIT, settled).await;
         match settled {
             Ok(Ok(states)) => {
-                let state = states.get(self.permit.subject()).copied().flatten();
+                let state = states.get(&self.deed.subject).copied().flatten();
                 match state.and_then(|state| self.after_death(&state)) {
                     Some(Death::Crashed) => Ok(true),
                     Some(Death::RunsAnew) => Ok(false),
@@ -150,7 +151,7 @@ impl Hand<'_> {
 
     /// What became of a killed unit; `None` while that is open.
     fn after_death(&self, state: &UnitState) -> Option<Death> {
-        if state.incarnation != self.permit.incarnation() {
+        if state.incarnation != self.deed.run {
             return state.is_running().then_some(Death::RunsAnew);
         }
         match classify_unit(state, self.exit_zero(), clock::now()) {
@@ -162,7 +163,7 @@ impl Hand<'_> {
 
     /// Has root carry the rung out.
     async fn rung(&self, paths: &Paths, limit: Duration) -> Result<ActReport, BackendError> {
-        let (subject, number) = (self.permit.subject(), self.permit.attempt().rung.0 as usize);
+        let (subject, number) = (&self.deed.subject, self.deed.rung);
         let unit = rung::unit(subject, number);
         self.check().await?;
         let manager = manager(&self.live.connection).await.map_err(refused)?;

@@ -33,7 +33,9 @@ pub(super) async fn follow_systemd(bus: &DBusProxy<'_>) -> Result<String, Lost> 
     for member in ["Reloading", "UnitFilesChanged"] {
         bus.add_match_rule(signals().sender(SYSTEMD).member(member).build()?).await?;
     }
-    bus.add_match_rule(signals().sender(SYSTEMD).member("JobNew").arg(2, SHUTDOWN).build()?).await?;
+    for member in ["JobNew", "JobRemoved"] {
+        bus.add_match_rule(signals().sender(SYSTEMD).member(member).arg(2, SHUTDOWN).build()?).await?;
+    }
     match bus.get_name_owner(SYSTEMD.try_into()?).await {
         Ok(owner) => Ok(owner.to_string()),
         Err(zbus::fdo::Error::NameHasNoOwner(_)) => Err(Lost::NoSystemd),
@@ -54,6 +56,11 @@ pub(super) async fn follow_unit(bus: &DBusProxy<'_>, path: &str, unit: &str) -> 
         bus.add_match_rule(signals().sender(SYSTEMD).member(member).arg(2, unit).build()?).await?;
     }
     Ok(())
+}
+
+/// The end of a page unit's job: added before the unit is started, removed when it has ended.
+pub(super) fn end_of(unit: &str) -> zbus::Result<MatchRule<'static>> {
+    Ok(signals().sender(SYSTEMD).member("JobRemoved").arg(2, unit.to_owned()).build()?)
 }
 
 /// A proxy of systemd itself.

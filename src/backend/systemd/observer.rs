@@ -29,6 +29,8 @@ use zbus::{Connection, Message, MessageStream};
 
 /// Signals that may wait while something else is done.
 const QUEUE: usize = 4096;
+/// How often a reading is made anew that a change overtook; then what was signalled counts.
+const READINGS: usize = 5;
 /// Ends of jobs that are remembered for a caller who asks late.
 const ENDED_JOBS: usize = 64;
 
@@ -94,6 +96,8 @@ struct Watched {
     subject: SubjectName,
     unit: String,
     facts: Facts,
+    /// Signals of its properties so far: a reading that one of them overtook is made again.
+    signals: u64,
     memory: Memory,
     /// Jobs that were seen to begin, by the run they began on.
     jobs: BTreeMap<u32, InvocationId>,
@@ -113,6 +117,8 @@ pub(super) struct Observer {
     /// Objects of rungs: whose they are.
     rungs: BTreeMap<String, (SubjectName, bool)>,
     reloading: bool,
+    /// A job of `shutdown.target` came or went: a shutdown may have begun, or been called off.
+    ask_whether_stopping: bool,
     ended_jobs: VecDeque<(String, String)>,
     waiting: Vec<(String, oneshot::Sender<String>)>,
     states: watch::Sender<BTreeMap<SubjectName, Option<UnitState>>>,
@@ -158,6 +164,7 @@ impl Observer {
             units: BTreeMap::new(),
             rungs: BTreeMap::new(),
             reloading: false,
+            ask_whether_stopping: true,
             ended_jobs: VecDeque::new(),
             waiting: Vec::new(),
             states: watch::Sender::new(BTreeMap::new()),
@@ -180,6 +187,7 @@ impl Observer {
                     subject: wanted.subject.clone(),
                     unit: wanted.unit.clone(),
                     facts: Facts::default(),
+                    signals: 0,
                     memory: memories.get(&wanted.subject).copied().unwrap_or_default(),
                     jobs: BTreeMap::new(),
                     shown: None,
@@ -200,6 +208,11 @@ impl Observer {
     /// Follows the bus until it is lost, or nobody listens.
     pub(super) async fn run(&mut self, asks: &mut mpsc::Receiver<Ask>) -> Result<std::convert::Infallible, Lost> {
         loop {
+            if std::mem::take(&mut self.ask_whether_stopping) {
+                let manager = self.manager.clone();
+                let state = self.attend(manager.system_state()).await??;
+                self.news.push(BackendEvent::Stopping(state == "stopping"));
+            }
             self.tell().await?;
             let settles = self.settles();
             tokio::select! {
@@ -261,12 +274,18 @@ impl Observer {
             return Ok(Err(BackendError::Refused(format!("{subject} is no configured subject"))));
         };
         let (connection, manager) = (self.connection.clone(), self.manager.clone());
-        let both = async { tokio::join!(manager.system_state(), bus::properties(connection, path.clone())) };
-        let (stopping, facts) = self.attend(both).await?;
-        let stopping = stopping?;
-        self.know(&path, facts?);
+        let stopping = self.attend(manager.system_state()).await??;
+        // Two calls make one reading: a change between them would leave it half of one moment and half of another.
+        for _ in 0..READINGS {
+            let before = self.units.get(&path).map(|watched| watched.signals);
+            let facts = self.attend(bus::properties(connection.clone(), path.clone())).await??;
+            if self.units.get(&path).map(|watched| watched.signals) == before {
+                self.know(&path, facts);
+                break;
+            }
+        }
         if stopping == "stopping" {
-            self.news.push(BackendEvent::Stopping);
+            self.news.push(BackendEvent::Stopping(true));
             return Ok(Err(BackendError::Untouched("the system is going down".into())));
         }
         let state = self.units.get(&path).and_then(|watched| watched.shown.flatten());
@@ -427,9 +446,7 @@ impl Observer {
             "JobNew" => {
                 let body = message.body();
                 let (id, _, unit): (u32, zbus::ObjectPath<'_>, &str) = body.deserialize()?;
-                if unit == bus::SHUTDOWN {
-                    self.news.push(BackendEvent::Stopping);
-                }
+                self.ask_whether_stopping |= unit == bus::SHUTDOWN;
                 if let Some(watched) = self.units.values_mut().find(|watched| watched.unit == unit) {
                     let run = watched.facts.invocation();
                     watched.jobs.insert(id, run);
@@ -438,6 +455,7 @@ impl Observer {
             "JobRemoved" => {
                 let body = message.body();
                 let (id, job, unit, result): (u32, zbus::ObjectPath<'_>, &str, &str) = body.deserialize()?;
+                self.ask_whether_stopping |= unit == bus::SHUTDOWN;
                 self.job_removed(id, job.as_str(), unit, result);
             }
             "Reloading" => {
@@ -470,6 +488,7 @@ impl Observer {
             return Ok(());
         }
         let Some(watched) = self.units.get_mut(path) else { return Ok(()) };
+        watched.signals += 1;
         changed.iter().for_each(|(name, value)| watched.facts.set(name, value));
         if interface == UNIT {
             self.form(path);

@@ -4,7 +4,7 @@
 //! [`WAITING`] pages wait: a page that cannot be sent must not fill `/run`.
 
 use super::act::{gone, refused};
-use super::bus::manager;
+use super::bus::{self, manager};
 use super::manager::FAIL;
 use super::observer::{Ask, Live};
 use crate::backend::BackendError;
@@ -35,13 +35,18 @@ pub(super) async fn send(
         |error: std::io::Error| BackendError::Refused(format!("{} cannot be written: {error}", file.display()));
     if let Some(folder) = file.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;
+        clear_old(folder).map_err(failed)?;
         if std::fs::read_dir(folder).map_err(failed)?.count() >= WAITING {
             return Err(BackendError::Refused(format!("{WAITING} pages wait in {}", folder.display())));
         }
     }
     files::create(&file, &page.to_bytes(), 0o644).map_err(failed)?;
+    let unit = format!("zeta-bft-page@{number}.service");
+    let calls = bus::bus(&live.connection).await.map_err(refused)?;
+    let end = bus::end_of(&unit).map_err(refused)?;
+    calls.add_match_rule(end.clone()).await.map_err(|error| refused(error.into()))?;
     let started = match manager(&live.connection).await {
-        Ok(manager) => manager.start_unit(&format!("zeta-bft-page@{number}.service"), FAIL).await,
+        Ok(manager) => manager.start_unit(&unit, FAIL).await,
         Err(error) => Err(error),
     };
     let job = started.map_err(refused).inspect_err(|_| drop(std::fs::remove_file(&file)))?;
@@ -55,6 +60,20 @@ pub(super) async fn send(
             Err(_) => tracing::warn!(cause, "whether the page was sent is not known"),
         }
         let _ = std::fs::remove_file(&file);
+        let _ = calls.remove_match_rule(end).await;
     });
+    Ok(())
+}
+
+/// Takes away what an earlier warden left: no page takes so long.
+fn clear_old(folder: &std::path::Path) -> std::io::Result<()> {
+    const OLD: std::time::Duration = std::time::Duration::from_secs(2 * 3600);
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let written = entry.metadata()?.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        if clock::unix().saturating_sub(written) > OLD {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
     Ok(())
 }

@@ -177,8 +177,8 @@ pub enum WardenInput {
     },
     /// The node resumed from suspend.
     Resumed,
-    /// The system is going down: no new repairs.
-    SystemStopping,
+    /// Whether the system is going down: then there are no new repairs.
+    SystemStopping(bool),
     /// A deadline named by [`super::Warden::next_deadline`] has come.
     Timer,
 }

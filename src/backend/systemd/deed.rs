@@ -1,0 +1,162 @@
+//! What the warden asks the hand for: one line of JSON there, one back.
+//!
+//! The warden names a rung and the run that was voted on. What the rung is stands in root's configuration, which the hand
+//! reads itself (rule S7).
+
+use crate::backend::{ActReport, BackendError};
+use crate::protocol::evidence::FaultClass;
+use crate::protocol::types::{BootId, Incarnation, InvocationId, SubjectName};
+use crate::protocol::warden::ActionPermit;
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::Path;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+
+/// Longest line in either direction, in bytes: a rung's output is at most 4 KiB before JSON escapes it.
+const MAX_LINE: u64 = 64 * 1024;
+
+/// A deed: one rung of one subject, on one run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deed {
+    /// Whose.
+    pub subject: SubjectName,
+    /// Which rung of its ladder, from 0.
+    pub rung: usize,
+    /// The run that was voted on.
+    pub run: Incarnation,
+    /// The certified fault: a HANG is killed first.
+    pub class: FaultClass,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    subject: String,
+    rung: usize,
+    boot: String,
+    invocation: String,
+    class: String,
+}
+
+/// How it went, as the hand says it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Told {
+    Done { output: String },
+    Untouched { why: String },
+    Failed { why: String },
+}
+
+impl From<&ActionPermit> for Deed {
+    fn from(permit: &ActionPermit) -> Self {
+        Self {
+            subject: permit.subject().clone(),
+            rung: permit.attempt().rung.0 as usize,
+            run: permit.incarnation(),
+            class: permit.class(),
+        }
+    }
+}
+
+impl Deed {
+    fn to_line(&self) -> String {
+        let line = Line {
+            subject: self.subject.to_string(),
+            rung: self.rung,
+            boot: HEXLOWER.encode(&self.run.boot.0),
+            invocation: HEXLOWER.encode(&self.run.invocation.0),
+            class: self.class.as_str().to_owned(),
+        };
+        serde_json::to_string(&line).expect("texts and numbers are JSON") + "\n"
+    }
+
+    fn from_line(text: &str) -> Option<Self> {
+        let line: Line = serde_json::from_str(text).ok()?;
+        let bytes = |hex: &str| HEXLOWER.decode(hex.as_bytes()).ok();
+        Some(Self {
+            subject: SubjectName::new(&line.subject).ok()?,
+            rung: line.rung,
+            run: Incarnation {
+                boot: BootId::from_slice(&bytes(&line.boot)?)?,
+                invocation: InvocationId::from_slice(&bytes(&line.invocation)?)?,
+            },
+            class: FaultClass::from_word(&line.class).filter(|class| class.is_votable())?,
+        })
+    }
+}
+
+/// Has the hand at `socket` do it. It may take as long as its rung; the core's own deadline does not wait for it.
+///
+/// # Errors
+/// [`BackendError::Untouched`] when the hand could not be asked or touched nothing.
+pub async fn ask(socket: &Path, deed: &Deed) -> Result<ActReport, BackendError> {
+    let untouched = |error: io::Error| BackendError::Untouched(format!("the hand at {}: {error}", socket.display()));
+    let mut stream = BufReader::new(UnixStream::connect(socket).await.map_err(untouched)?);
+    stream.get_mut().write_all(deed.to_line().as_bytes()).await.map_err(untouched)?;
+    let told = line(&mut stream).await.ok().and_then(|line| serde_json::from_str(&line).ok());
+    match told {
+        Some(Told::Done { output }) => Ok(ActReport { output }),
+        Some(Told::Untouched { why }) => Err(BackendError::Untouched(why)),
+        Some(Told::Failed { why }) => Err(BackendError::Refused(why)),
+        // It may have begun.
+        None => Err(BackendError::Nonsense("the hand ended without an answer".into())),
+    }
+}
+
+/// Takes one deed from a connection.
+///
+/// # Errors
+/// What the system says; `InvalidData` when it is none.
+pub async fn take(stream: &mut BufReader<UnixStream>) -> io::Result<Deed> {
+    let line = line(stream).await?;
+    Deed::from_line(&line).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is no deed"))
+}
+
+/// Says how a deed went.
+///
+/// # Errors
+/// What the system says.
+pub async fn tell(stream: &mut BufReader<UnixStream>, went: Result<ActReport, BackendError>) -> io::Result<()> {
+    let told = match went {
+        Ok(ActReport { output }) => Told::Done { output },
+        Err(BackendError::Untouched(why)) => Told::Untouched { why },
+        Err(error) => Told::Failed { why: error.to_string() },
+    };
+    let line = serde_json::to_string(&told).expect("texts are JSON") + "\n";
+    stream.get_mut().write_all(line.as_bytes()).await
+}
+
+async fn line(stream: &mut BufReader<UnixStream>) -> io::Result<String> {
+    let mut line = String::new();
+    stream.take(MAX_LINE).read_line(&mut line).await?;
+    if line.ends_with('\n') { Ok(line) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deed_names_a_rung_and_a_run_and_nothing_else() {
+        let deed = Deed {
+            subject: SubjectName::new("otto/agent").unwrap(),
+            rung: 1,
+            run: Incarnation { boot: BootId([1; 16]), invocation: InvocationId([2; 16]) },
+            class: FaultClass::Hang,
+        };
+        assert_eq!(Deed::from_line(&deed.to_line()), Some(deed.clone()));
+        let line = deed.to_line();
+        for bad in [
+            line.replace("HANG", "ENVIRONMENT"),
+            line.replace("otto/agent", "../../etc"),
+            line.replace("\"rung\":1", "\"rung\":-1"),
+            line.replace("0202", "02"),
+            line.replace("\"rung\"", "\"argv\":[\"/bin/sh\"],\"rung\""),
+            String::new(),
+        ] {
+            assert_eq!(Deed::from_line(&bad), None, "{bad}");
+        }
+    }
+}
