@@ -3,6 +3,7 @@
 //! * Text is written to a new file beside the place, synced, and only then given its name; then the folder is synced.
 //! * What an interrupted attempt left beside the place is taken away. The new file is always made anew: a link that
 //!   somebody put there is never written through.
+//! * What others may have put in a file's place is opened by [`open_plain`].
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
@@ -29,6 +30,18 @@ pub fn create(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     std::fs::rename(write_beside(path, bytes, mode)?, path)?;
     sync_folder(path)
+}
+
+/// Opens a regular file for reading. For places that somebody else may write: a pipe in the file's place hangs nobody, a
+/// link at the path's end is not followed, and a device is not read.
+///
+/// # Errors
+/// What the system says; `ELOOP` for a link, `Other` for what is no regular file.
+pub fn open_plain(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
+    let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
 }
 
 /// Makes the name of a file durable.
@@ -89,6 +102,20 @@ mod tests {
             assert!(std::fs::symlink_metadata(&path).unwrap().is_file());
         }
         assert_eq!(std::fs::read(&precious).unwrap(), b"untouched");
+    }
+
+    #[test]
+    fn only_a_regular_file_is_opened_and_nothing_waits() {
+        let (dir, path) = place();
+        std::fs::write(&path, "text").unwrap();
+        assert!(open_plain(&path).is_ok());
+        let (link, pipe) = (dir.path().join("link"), dir.path().join("pipe"));
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        for refused in [&link, &pipe, Path::new("/dev/zero"), dir.path()] {
+            assert!(open_plain(refused).is_err(), "{}", refused.display());
+        }
     }
 
     #[test]

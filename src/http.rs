@@ -2,6 +2,8 @@
 //!
 //! * `/metrics` speaks text format 0.0.4, or OpenMetrics to those who prefer it in their `Accept` header.
 //! * `/livez` and `/readyz` are latches ([`Health`]): 200 `ok`, or 503 with the reason as plain text.
+//! * The bound address is written down for those who look for it. Where it cannot be, as on a full `/run`, that is said, and
+//!   keeps no daemon from its work.
 //! * Strangers on loopback cannot hurt the daemon: connections are limited in number and in time, and only GET is known.
 
 use crate::files;
@@ -100,14 +102,6 @@ pub enum HttpError {
     /// What the service manager passed in is no listening socket.
     #[error("the scrape port was to be passed in, but what came is no listening TCP socket")]
     PassedIn(#[source] std::io::Error),
-    /// The bound address cannot be written down.
-    #[error("the scrape address cannot be written to {}", path.display())]
-    Announce {
-        /// Where.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
 }
 
 /// A scrape port that stands.
@@ -123,7 +117,7 @@ pub struct Bound {
 /// `shutdown` is done.
 ///
 /// # Errors
-/// [`HttpError`] when the address is taken or the file cannot be written.
+/// [`HttpError`] when the address is taken.
 pub async fn serve(
     addr: SocketAddr,
     announce: PathBuf,
@@ -139,7 +133,7 @@ pub async fn serve(
 /// once, and tried again until it is free.
 ///
 /// # Errors
-/// [`HttpError`] when the file cannot be written.
+/// [`HttpError`] when the listening socket does not say its address.
 pub async fn serve_when_free(
     addr: SocketAddr,
     announce: PathBuf,
@@ -191,7 +185,7 @@ pub fn passed_in() -> Result<Option<TcpListener>, HttpError> {
 /// As [`serve`], on a socket that listens already.
 ///
 /// # Errors
-/// [`HttpError`] when the file cannot be written.
+/// [`HttpError`] when the listening socket does not say its address.
 pub fn serve_on(
     listener: TcpListener,
     announce: PathBuf,
@@ -200,7 +194,7 @@ pub fn serve_on(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Bound, HttpError> {
     let bound = listener.local_addr().map_err(HttpError::PassedIn)?;
-    write_address(&announce, bound).map_err(|source| HttpError::Announce { path: announce.clone(), source })?;
+    write_address(&announce, bound);
 
     let router = axum::Router::new()
         .route("/metrics", get(scrape))
@@ -226,12 +220,16 @@ pub fn serve_on(
     Ok(Bound { addr: bound, task })
 }
 
-/// Whole or not at all: readers never see half an address.
-fn write_address(path: &Path, addr: SocketAddr) -> std::io::Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+/// Whole or not at all: readers never see half an address. Anybody who fills a tmpfs that we share could keep it from being
+/// written, so nothing rests on it.
+fn write_address(path: &Path, addr: SocketAddr) {
+    let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+    let written = folder.and_then(|()| files::replace(path, format!("{addr}\n").as_bytes(), 0o644));
+    if let Err(error) = written {
+        // Rather no address than an earlier one.
+        let _ = std::fs::remove_file(path);
+        tracing::warn!(path = %path.display(), %addr, %error, "the scrape address cannot be written down; all else goes on");
     }
-    files::replace(path, format!("{addr}\n").as_bytes(), 0o644)
 }
 
 #[derive(Clone)]

@@ -35,7 +35,7 @@ impl Page {
     /// What the system says, or `InvalidData` when it is too long or no page.
     pub fn read(path: &Path) -> io::Result<Self> {
         let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        crate::files::open_plain(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_BYTES {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is longer than {MAX_BYTES} bytes")));
         }

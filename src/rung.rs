@@ -5,12 +5,19 @@
 
 use crate::clock;
 use crate::config::Settings;
-use crate::config::{never, rung};
+use crate::config::{
+    never::{self, Never},
+    rung,
+};
+use crate::doctor::node::{Kind, Node};
 use crate::protocol::policy::Action;
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use std::collections::VecDeque;
-use std::fs::OpenOptions;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{self, PipeReader};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -41,6 +48,18 @@ pub enum RungError {
         /// What the system said.
         source: io::Error,
     },
+    /// Somebody else than root can put another program in its place.
+    #[error("root does not run `{}`: {} {why} (fix: {fix})", program.display(), step.display())]
+    NotRoots {
+        /// Program.
+        program: PathBuf,
+        /// The folder, link or file on the way to it.
+        step: PathBuf,
+        /// What is wrong with that.
+        why: String,
+        /// What to do.
+        fix: String,
+    },
     /// A command failed.
     #[error("`{program}` ended with {how}: {output}")]
     Failed {
@@ -68,6 +87,16 @@ pub enum RungError {
         path: PathBuf,
         /// The folders.
         allowed: String,
+    },
+    /// A path leads where no rung may touch anything.
+    #[error("{} is really {real}: {why}", path.display())]
+    Never {
+        /// As configured.
+        path: PathBuf,
+        /// Where it is.
+        real: String,
+        /// Why not.
+        why: Never,
     },
     /// A file could not be moved or copied.
     #[error("{path} cannot be put aside: {source}")]
@@ -98,9 +127,15 @@ pub async fn carry_out(settings: &Settings, instance: &str) -> Result<String, Ru
     let (_, _, action) = found.ok_or_else(|| RungError::Unknown(instance.to_owned()))?;
     let state = settings.paths.state();
     match action {
-        Action::Run { argv, limit } => run(argv, *limit).await,
-        Action::MoveAside { path } => put_aside(&never::folders(false, state), path.as_ref(), move_file),
-        Action::CopyAside { path } => put_aside(&never::folders(true, state), path.as_ref(), copy_file),
+        Action::Run { argv, limit } => {
+            // Below a folder of his own everybody runs what he likes.
+            if settings.paths.dir().is_none() && rustix::process::geteuid().is_root() {
+                check_program(&Node::this(), argv.first().ok_or(RungError::NoCommand)?.as_ref())?;
+            }
+            run(argv, *limit).await
+        }
+        Action::MoveAside { path } => put_aside(state, path, false),
+        Action::CopyAside { path } => put_aside(state, path, true),
         Action::Restart | Action::ResetFailed | Action::Stop | Action::Page => {
             Err(RungError::Unknown(instance.to_owned()))
         }
@@ -136,54 +171,140 @@ async fn run(argv: &[String], limit: Duration) -> Result<String, RungError> {
     }
 }
 
-/// Renames a file.
+/// Who runs as root runs no program that anybody else could have put there or changed.
+fn check_program(node: &Node, program: &Path) -> Result<(), RungError> {
+    let refused = |step: &Path, why, fix| {
+        let (program, step) = (program.to_owned(), step.to_owned());
+        Err(RungError::NotRoots { program, step, why, fix })
+    };
+    let steps = match node.steps(program) {
+        Ok(steps) => steps,
+        Err(error) => return refused(program, error.to_string(), "install it, or change argv in node.toml".into()),
+    };
+    for step in &steps {
+        let place = step.path.display();
+        if step.uid != 0 {
+            return refused(&step.path, format!("belongs to uid {}", step.uid), format!("chown -h root: {place}"));
+        }
+        // A link's bits mean nothing, and in a sticky folder nobody replaces what is root's.
+        let sticky = step.kind == Kind::Folder && step.mode & 0o1000 != 0;
+        if step.kind != Kind::Link && !sticky && step.mode & 0o022 != 0 {
+            let why = format!("has mode {:04o}: its group or everybody can change it", step.mode);
+            return refused(&step.path, why, format!("chmod go-w {place}"));
+        }
+    }
+    match steps.last() {
+        Some(end) if end.kind == Kind::File => Ok(()),
+        _ => refused(program, "is no regular file".into(), "change argv in node.toml".into()),
+    }
+}
+
+/// Puts what has the first name in an open folder aside under the second.
+pub type Put = fn(BorrowedFd<'_>, &OsStr, &OsStr) -> io::Result<()>;
+
+/// Renames a file or a folder; a link is refused.
 ///
 /// # Errors
-/// What the system says.
-pub fn move_file(from: &Path, to: &Path) -> io::Result<()> {
-    std::fs::rename(from, to)
+/// What the system says; `Other` when it is a link.
+pub fn move_file(folder: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    let stat = fs::statat(folder, from, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(stat.st_mode).is_symlink() {
+        return Err(io::Error::other("it is a symbolic link"));
+    }
+    // A link put there since is moved itself: nothing that it leads to is touched.
+    Ok(fs::renameat(folder, from, folder, to)?)
 }
 
 /// Copies a regular file to a name that nothing has yet.
 ///
 /// # Errors
 /// What the system says; `Other` when it is no regular file.
-pub fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
+pub fn copy_file(folder: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> io::Result<()> {
     // Not blocking: a pipe may stand in the file's place, and would be waited for without end.
-    let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let mut source = OpenOptions::new().read(true).custom_flags(nonblock).open(from)?;
+    let reading = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut source = File::from(fs::openat(folder, from, reading, Mode::empty()).map_err(named)?);
     let meta = source.metadata()?;
     if !meta.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    let mut target = OpenOptions::new().write(true).create_new(true).mode(meta.mode() & 0o777).open(to)?;
+    let writing = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(meta.mode() & 0o777);
+    let mut target = File::from(fs::openat(folder, to, writing, mode)?);
     io::copy(&mut source, &mut target)?;
     target.sync_all()
 }
 
-/// Puts a file aside under a name of its own, if it really lies below one of the folders, whatever links lead there.
-///
-/// # Errors
-/// [`RungError::Outside`], [`RungError::Aside`].
-pub fn put_aside(
-    folders: &[PathBuf],
-    path: &Path,
-    put: fn(&Path, &Path) -> io::Result<()>,
-) -> Result<String, RungError> {
-    let failed = |source| RungError::Aside { path: path.to_owned(), source };
-    let real = path.canonicalize().map_err(failed)?;
-    let below =
-        |folder: &PathBuf| folder.canonicalize().is_ok_and(|folder| real.starts_with(&folder) && real != folder);
-    if !folders.iter().any(below) {
-        let allowed = folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ");
-        return Err(RungError::Outside { path: path.to_owned(), allowed });
+/// `ELOOP` in words: nobody thinks of a loop when a link is refused.
+fn named(error: rustix::io::Errno) -> io::Error {
+    match error {
+        rustix::io::Errno::LOOP => io::Error::other("a symbolic link lies on the way; mount the place there instead"),
+        error => error.into(),
     }
-    let mut name = real.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".aside-{}", clock::unix_ms()));
-    let target = real.with_file_name(name);
-    let text = format!("{} -> {}", real.display(), target.display());
-    put(&real, &target).map_err(failed)?;
-    Ok(text)
+}
+
+/// A file that may be put aside: an open folder, and a name in it.
+///
+/// Whoever owns a folder on the way can put something else in its place at any moment. So the folder is opened once, without
+/// following any link, where it really is is asked of the kernel, and everything is done below it.
+#[derive(Debug)]
+pub struct Place {
+    folder: OwnedFd,
+    name: OsString,
+    /// Where it really is.
+    real: PathBuf,
+}
+
+impl Place {
+    /// Opens the folder of a file that really lies below one of the folders.
+    ///
+    /// # Errors
+    /// [`RungError::Aside`] also when a link lies on the way, [`RungError::Outside`].
+    pub fn open(folders: &[PathBuf], path: &Path) -> Result<Self, RungError> {
+        let failed = |source| RungError::Aside { path: path.to_owned(), source };
+        let outside = || {
+            let allowed = folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ");
+            RungError::Outside { path: path.to_owned(), allowed }
+        };
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(outside()) };
+        let links = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let opening = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder =
+            fs::openat2(fs::CWD, parent, opening, Mode::empty(), links).map_err(|error| failed(named(error)))?;
+        let real = std::fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd())).map_err(failed)?.join(name);
+        if !folders.iter().any(|folder| real.starts_with(folder) && real != *folder) {
+            return Err(outside());
+        }
+        Ok(Self { folder, name: name.to_owned(), real })
+    }
+
+    /// Where it really is.
+    pub fn real(&self) -> &Path {
+        &self.real
+    }
+
+    /// Puts it aside under a name of its own; says what was put where.
+    ///
+    /// # Errors
+    /// [`RungError::Aside`].
+    pub fn put(&self, put: Put) -> Result<String, RungError> {
+        let mut name = self.name.clone();
+        name.push(format!(".aside-{}", clock::unix_ms()));
+        let failed = |source| RungError::Aside { path: self.real.clone(), source };
+        put(self.folder.as_fd(), &self.name, &name).map_err(failed)?;
+        Ok(format!("{} -> {}", self.real.display(), self.real.with_file_name(name).display()))
+    }
+}
+
+/// Root's: only what the configuration could have named is touched, wherever the path leads by now.
+fn put_aside(state: &Path, path: &str, copy_only: bool) -> Result<String, RungError> {
+    let place = Place::open(&never::folders(copy_only, state), path.as_ref())?;
+    let real = place.real().to_string_lossy();
+    never::check_path(&real, copy_only, state).map_err(|why| RungError::Never {
+        path: path.into(),
+        real: real.clone().into_owned(),
+        why,
+    })?;
+    place.put(if copy_only { copy_file } else { move_file })
 }
 
 /// The end of a command's output.
@@ -221,5 +342,132 @@ impl Output {
         }
         let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(tail.make_contiguous()).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::tree::Tree;
+    use std::os::unix::fs::symlink;
+
+    /// `state/sub/file`, and `elsewhere/file` outside, on real paths.
+    struct Files {
+        _dir: tempfile::TempDir,
+        state: PathBuf,
+        elsewhere: PathBuf,
+    }
+
+    impl Files {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let real = dir.path().canonicalize().unwrap();
+            let (state, elsewhere) = (real.join("state"), real.join("elsewhere"));
+            std::fs::create_dir_all(state.join("sub")).unwrap();
+            std::fs::create_dir(&elsewhere).unwrap();
+            std::fs::write(state.join("sub/file"), "ours").unwrap();
+            std::fs::write(elsewhere.join("file"), "not ours").unwrap();
+            Self { _dir: dir, state, elsewhere }
+        }
+
+        fn aside(&self, path: &str) -> Vec<Result<String, RungError>> {
+            let path = self.state.join(path).display().to_string();
+            [true, false].map(|copy_only| put_aside(&self.state, &path, copy_only)).into()
+        }
+
+        fn names(folder: &Path) -> Vec<String> {
+            let names = std::fs::read_dir(folder).unwrap();
+            names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        }
+
+        fn nothing_is_touched(&self) {
+            assert_eq!(Self::names(&self.elsewhere), ["file"]);
+            assert_eq!(std::fs::read(self.elsewhere.join("file")).unwrap(), b"not ours");
+        }
+    }
+
+    #[test]
+    fn a_file_is_copied_then_moved_aside_in_its_own_folder() {
+        let files = Files::new();
+        let said: Vec<_> = files.aside("sub/file").into_iter().map(Result::unwrap).collect();
+        assert!(said.iter().all(|said| said.contains("sub/file -> ") && said.contains("sub/file.aside-")), "{said:?}");
+        assert!(!files.state.join("sub/file").exists());
+    }
+
+    #[test]
+    fn a_link_on_the_way_is_refused_wherever_it_leads() {
+        let files = Files::new();
+        symlink(&files.elsewhere, files.state.join("out")).unwrap();
+        symlink("sub", files.state.join("in")).unwrap();
+        symlink("/proc/self/root", files.state.join("magic")).unwrap();
+        for path in ["out/file".to_owned(), "in/file".into(), format!("magic{}/sub/file", files.state.display())] {
+            for refused in files.aside(&path) {
+                let error = refused.unwrap_err();
+                assert!(
+                    matches!(error, RungError::Aside { .. }) && error.to_string().contains("symbolic link"),
+                    "{error}"
+                );
+            }
+        }
+        files.nothing_is_touched();
+        assert_eq!(Files::names(&files.state.join("sub")), ["file"]);
+    }
+
+    #[test]
+    fn a_link_in_the_files_place_is_refused() {
+        let files = Files::new();
+        symlink(files.elsewhere.join("file"), files.state.join("sub/link")).unwrap();
+        for refused in files.aside("sub/link") {
+            let error = refused.unwrap_err();
+            assert!(error.to_string().contains("symbolic link"), "{error}");
+        }
+        assert!(files.state.join("sub/link").is_symlink());
+        files.nothing_is_touched();
+    }
+
+    #[test]
+    fn a_folder_swapped_after_the_look_leads_nowhere_else() {
+        for put in [copy_file as Put, move_file] {
+            let files = Files::new();
+            let path = files.state.join("sub/file");
+            let place = Place::open(std::slice::from_ref(&files.state), &path).unwrap();
+            std::fs::rename(files.state.join("sub"), files.state.join("away")).unwrap();
+            symlink(&files.elsewhere, files.state.join("sub")).unwrap();
+            place.put(put).unwrap();
+            files.nothing_is_touched();
+            assert!(Files::names(&files.state.join("away")).iter().any(|name| name.starts_with("file.aside-")));
+        }
+    }
+
+    #[test]
+    fn what_is_never_touched_is_not_reached_by_another_way() {
+        let files = Files::new();
+        std::fs::create_dir(files.state.join("warden")).unwrap();
+        std::fs::write(files.state.join("warden/warden.journal"), "j").unwrap();
+        for refused in files.aside("sub/../warden/warden.journal") {
+            assert!(matches!(refused, Err(RungError::Never { .. })), "{refused:?}");
+        }
+        for refused in files.aside("../elsewhere/file") {
+            assert!(matches!(refused, Err(RungError::Outside { .. })), "{refused:?}");
+        }
+        files.nothing_is_touched();
+    }
+
+    #[test]
+    fn root_runs_no_program_that_another_could_have_changed() {
+        let tree = || Tree::new().file("/usr/bin/tar", "x").link("/bin", "usr/bin").mode("/usr/bin/tar", 0o755);
+        let check = |tree: &Tree| check_program(&tree.node(), Path::new("/bin/tar"));
+        check(&tree()).unwrap();
+        let step = |tree: Tree| match check(&tree).unwrap_err() {
+            RungError::NotRoots { step, fix, .. } => (step.display().to_string(), fix),
+            other => panic!("{other}"),
+        };
+        assert_eq!(step(tree().mode("/usr", 0o775)), ("/usr".into(), "chmod go-w /usr".into()));
+        assert_eq!(step(tree().mode("/usr/bin/tar", 0o757)).0, "/usr/bin/tar");
+        assert_eq!(step(tree().owner("/usr/bin", 1001, 0)), ("/usr/bin".into(), "chown -h root: /usr/bin".into()));
+        assert_eq!(step(tree().owner("/bin", 1001, 0)).0, "/bin", "the owner of a link chooses the program");
+        assert_eq!(step(tree().gone("/usr/bin/tar")).0, "/bin/tar");
+        // As /nix/store is: others may add to it, and change nothing.
+        check(&tree().mode("/usr", 0o1775)).unwrap();
     }
 }

@@ -71,6 +71,19 @@ async fn the_bound_address_is_written_down() {
 }
 
 #[tokio::test]
+async fn a_place_that_cannot_be_written_keeps_nobody_from_serving() {
+    let dir = tempfile::tempdir().unwrap();
+    // As on a full disk: the new file cannot be made beside the place.
+    std::fs::create_dir(dir.path().join("x.metrics.new")).unwrap();
+    std::fs::write(dir.path().join("x.metrics"), "127.0.0.1:1\n").unwrap();
+    for announce in [dir.path().join("x.metrics"), PathBuf::from("/proc/nowhere/x.metrics")] {
+        let (bound, _stop) = serve(announce.clone(), &Health::starting()).await;
+        assert!(get(bound.addr, "/livez", "*/*").await.starts_with("HTTP/1.1 200"));
+        assert!(!announce.exists(), "an earlier address would mislead");
+    }
+}
+
+#[tokio::test]
 async fn an_address_in_use_is_an_error_that_names_it() {
     let dir = tempfile::tempdir().unwrap();
     let (bound, _stop) = serve(dir.path().join("x.metrics"), &Health::starting()).await;

@@ -326,7 +326,10 @@ async fn files_are_put_aside_below_the_folder_and_nowhere_else() {
     let elsewhere = tempfile::tempdir().unwrap();
     std::fs::write(elsewhere.path().join("key"), "k").unwrap();
     std::os::unix::fs::symlink(elsewhere.path(), stage.dir.path().join("link")).unwrap();
-    for path in [elsewhere.path().join("key"), stage.dir.path().join("link/key"), stage.dir.path().to_owned()] {
+    let path = stage.file("link/key");
+    let refused = stage.act(&unit, "BROKEN", ActionOrder::MoveAside { path }).await;
+    assert!(matches!(refused, Err(ActError::Rung(RungError::Aside { .. }))), "no link is followed: {refused:?}");
+    for path in [elsewhere.path().join("key"), stage.dir.path().to_owned(), stage.dir.path().join("../key")] {
         let path = path.display().to_string();
         let refused = stage.act(&unit, "BROKEN", ActionOrder::MoveAside { path }).await;
         assert!(matches!(refused, Err(ActError::Rung(RungError::Outside { .. }))), "{refused:?}");

@@ -20,7 +20,7 @@ pub mod set_up;
 pub mod sudoers;
 pub mod tools;
 #[cfg(test)]
-mod tree;
+pub(crate) mod tree;
 pub mod units;
 pub mod users;
 

@@ -4,11 +4,12 @@
 //!   them can replace what lies at the end.
 //! * What may not be read is [`Unread::Denied`], what is not there [`Unread::Absent`]: never mixed up.
 
+use crate::files;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Read as _};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Component, Path, PathBuf};
 
 /// Most of a file that is read, in bytes.
@@ -208,11 +209,9 @@ impl Node {
         if end.kind != Kind::File {
             return Err(Unread::Other("it is no regular file".into()));
         }
-        // Not blocking, so that a pipe put in its place cannot hang us.
-        let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-        let file = std::fs::OpenOptions::new().read(true).custom_flags(nonblock).open(self.real(&end.path))?;
+        // Something else may have been put in its place since.
         let mut bytes = Vec::new();
-        file.take(MOST).read_to_end(&mut bytes)?;
+        files::open_plain(&self.real(&end.path))?.take(MOST).read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 

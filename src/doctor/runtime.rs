@@ -5,7 +5,9 @@ use super::finding::{Group, Section};
 use super::node::{Node, Unread};
 use crate::config::Settings;
 use crate::config::paths::Paths;
+use crate::files;
 use crate::wire::v1::QuorumView;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +15,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// A daemon on this machine that has not answered by then is silent.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// More than any address and port in text, in bytes.
+const LONGEST_ADDRESS: u64 = 128;
 
 /// One daemon: where it should be, and whether it answered.
 #[derive(Clone, Debug)]
@@ -63,8 +67,7 @@ pub async fn ask(settings: &Settings) -> Vec<Daemon> {
     }
     let mut daemons = Vec::new();
     for (role, unit, folder, socket, configured) in wanted {
-        let written = std::fs::read_to_string(paths.metrics_address(&folder)).ok();
-        let address = written.and_then(|text| text.trim().parse().ok()).unwrap_or(configured);
+        let address = address(&paths.metrics_address(&folder), configured);
         let connected = connect(&socket).await;
         let scrape = match &connected {
             Ok(()) => scrape(address).await,
@@ -81,6 +84,15 @@ pub async fn ask(settings: &Settings) -> Vec<Daemon> {
         });
     }
     daemons
+}
+
+/// Where a daemon says that it is scraped, if that can be true: its folder is its own, an AI's even, and nobody chooses
+/// where in the network root asks.
+fn address(file: &std::path::Path, configured: SocketAddr) -> SocketAddr {
+    let mut written = String::new();
+    let read = files::open_plain(file).and_then(|file| file.take(LONGEST_ADDRESS).read_to_string(&mut written));
+    let written = read.ok().and_then(|_| written.trim().parse::<SocketAddr>().ok());
+    written.filter(|written| *written == configured || written.ip().is_loopback()).unwrap_or(configured)
 }
 
 /// Whether somebody accepts connections at a socket.
@@ -328,6 +340,33 @@ mod tests {
     #[test]
     fn a_committee_that_answers_is_well() {
         assert_eq!(found(&tree(), &daemons(), &Ok(view())), []);
+    }
+
+    #[test]
+    fn a_daemon_chooses_its_port_and_never_where_else_root_asks() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, configured) = (dir.path().join("metrics"), SocketAddr::from(([192, 0, 2, 1], 9464)));
+        let said = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            address(&file, configured)
+        };
+        assert_eq!(said("127.0.0.1:7\n"), SocketAddr::from(([127, 0, 0, 1], 7)));
+        assert_eq!(said("[::1]:7\n").port(), 7);
+        for elsewhere in ["192.0.2.1:9464\n", "192.0.2.2:9464\n", "10.0.0.1:80", "x", ""] {
+            assert_eq!(said(elsewhere), configured, "{elsewhere}");
+        }
+        assert_eq!(said(&"1".repeat(1_000_000)), configured);
+    }
+
+    #[test]
+    fn what_an_ai_puts_in_the_place_of_its_address_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let configured = SocketAddr::from(([127, 0, 0, 1], 9464));
+        let (link, pipe) = (dir.path().join("link"), dir.path().join("pipe"));
+        std::os::unix::fs::symlink("/dev/zero", &link).unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        assert_eq!([address(&link, configured), address(&pipe, configured)], [configured; 2]);
     }
 
     #[test]

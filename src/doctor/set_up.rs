@@ -5,13 +5,14 @@ use super::finding::{Group, Section};
 use super::node::{Kind, Node, Unread};
 use crate::config::paths::Paths;
 use crate::config::{self, ConfigError, Settings, roster};
+use crate::files;
 use crate::journal;
 use crate::keys::{self, KeyFileError};
 use crate::protocol::roster::Roster;
 use crate::protocol::types::PublicKey;
 use crate::wire::Proto;
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 /// Why there is no configuration to check.
@@ -151,8 +152,11 @@ fn check_journal(path: &Path, section: &mut Section) {
     let file = path.display().to_string();
     let restore = "restore it from a copy; if there is none, move journal, roster and the warden's key away and run \
                    `zeta-bft init`";
-    match std::fs::read(path) {
-        Ok(bytes) => {
+    // Its folder is the warden's, which is not root.
+    let mut bytes = Vec::new();
+    let most = journal::MAX_FILE + 1;
+    match files::open_plain(path).and_then(|file| file.take(most).read_to_end(&mut bytes)) {
+        Ok(_) => {
             if let Some(damage) = journal::scan(&bytes).damage {
                 let text = format!(
                     "the journal {file} is damaged {damage}: nothing is repaired until it is restored from a copy"

@@ -8,7 +8,7 @@ use crate::backend::process::protocol::{self, ActOrder, ActionOrder, LineError};
 use crate::config::settings::CommandSettings;
 use crate::page::Page;
 use crate::protocol::evidence::FaultClass;
-use crate::rung::{self, Output, RungError};
+use crate::rung::{self, Output, Place, RungError};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -54,9 +54,15 @@ async fn move_aside(pid1: &Pid1, claim: &Claim, dir: &Path, path: &Path, hangs: 
 }
 
 /// Puts a file aside. However large it is, units are reaped and started meanwhile.
-async fn aside(dir: &Path, path: &Path, put: fn(&Path, &Path) -> std::io::Result<()>) -> Result<String, ActError> {
+async fn aside(dir: &Path, path: &Path, put: rung::Put) -> Result<String, ActError> {
     let (dir, file) = (dir.to_owned(), path.to_owned());
-    let done = tokio::task::spawn_blocking(move || rung::put_aside(&[dir], &file, put)).await;
+    let done = tokio::task::spawn_blocking(move || {
+        // Links that lead to the folder are our own user's; none below it is followed.
+        let real = dir.canonicalize().map_err(|source| RungError::Aside { path: dir.clone(), source })?;
+        let file = file.strip_prefix(&dir).map_or_else(|_| file.clone(), |rest| real.join(rest));
+        Place::open(&[real], &file)?.put(put)
+    })
+    .await;
     let broken = |broken: tokio::task::JoinError| RungError::Aside { path: path.to_owned(), source: broken.into() };
     Ok(done.unwrap_or_else(|error| Err(broken(error)))?)
 }
