@@ -1,6 +1,7 @@
 //! Errors as people read them: what happened, where, what to do. Modules have their own typed errors; this is the edge.
 
 use std::fmt;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 /// A command that failed: a sentence, its causes, and what to do about it.
@@ -33,7 +34,8 @@ impl Failure {
 
     /// Prints it to standard error and gives the exit code: the one place where an error becomes one.
     pub fn report(&self) -> ExitCode {
-        eprintln!("{self}");
+        // Nobody is left to be told when that fails.
+        let _ = writeln!(std::io::stderr(), "{self}");
         ExitCode::from(self.code)
     }
 }

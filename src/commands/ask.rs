@@ -74,6 +74,11 @@ pub fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// A line about work that is under way: it goes on whether or not anybody reads about it.
+pub fn say(mut to: impl std::io::Write, line: std::fmt::Arguments<'_>) {
+    let _ = to.write_fmt(format_args!("{line}\n"));
+}
+
 /// A JSON line.
 ///
 /// # Errors

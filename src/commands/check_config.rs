@@ -1,5 +1,6 @@
 //! `zeta-bft check-config`
 
+use super::ask::print;
 use crate::config::paths::Paths;
 use crate::config::{self, ConfigError, Settings};
 use crate::doctor::finding::Level;
@@ -41,15 +42,15 @@ pub fn run(paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
     };
     let (errors, notes): (Vec<_>, Vec<_>) = findings.iter().partition(|finding| finding.level == Level::Error);
     for note in notes {
-        println!("note: {}", note.text);
+        say!("note: {}", note.text);
     }
     for error in &errors {
-        eprintln!("error: {}", error.text);
+        complain!("error: {}", error.text);
     }
     if !errors.is_empty() {
         return Ok(ExitCode::FAILURE);
     }
-    print!("{}", summary(&settings));
+    print(&summary(&settings))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -66,9 +66,9 @@ pub fn run(paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
     let made =
         setup::initialise(paths, &default_node_toml(&cluster, &node)).map_err(|error| explained(paths, error))?;
     for path in &made.written {
-        println!("wrote {}", path.display());
+        say!("wrote {}", path.display());
     }
-    println!(
+    say!(
         "roster {} of node {} in cluster {}: {} personas, f = {}, q = {}",
         made.roster.epoch(),
         made.roster.node(),
@@ -85,14 +85,14 @@ pub fn run(paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
         Some(dir) => format!("zeta-bft --dir {}", dir.display()),
         None => "zeta-bft".into(),
     };
-    println!("\nnext:");
-    println!("  move {} off this node: whoever has it decides who votes", paths.operator_key().display());
-    println!("  read {}, then run `{again} check-config`", paths.node_toml().display());
+    say!("\nnext:");
+    say!("  move {} off this node: whoever has it decides who votes", paths.operator_key().display());
+    say!("  read {}, then run `{again} check-config`", paths.node_toml().display());
     match made.settings.policy.mode {
-        Mode::Observe => println!(
+        Mode::Observe => say!(
             "  it observes and touches nothing: when `{again} history` says WOULD_ACT where you would, set mode = \"act\""
         ),
-        Mode::Act => println!("  it acts from its first start on: mode = \"observe\" only watches"),
+        Mode::Act => say!("  it acts from its first start on: mode = \"observe\" only watches"),
     }
     Ok(done)
 }
@@ -107,12 +107,12 @@ fn refresh(paths: &Paths, no_start: bool) -> Result<ExitCode, Failure> {
     let fits = roster::load(&paths.roster(), &Proto).and_then(|roster| roster::check_fits(&roster, &settings));
     fits.map_err(|error| Failure::new(error).hint("run `zeta-bft check-config`"))?;
     let done = follow(&settings, no_start, true);
-    println!(
+    say!(
         "\nnext: what runs goes on by the configuration it was started with, and abstains from what it knows otherwise:"
     );
-    println!("  systemctl restart zeta-bft-warden.service && systemctl restart 'zeta-bft-agent@*.service'");
-    println!("  scrape ports follow the personas' names: where one came or went, the others' have moved, and only");
-    println!(
+    say!("  systemctl restart zeta-bft-warden.service && systemctl restart 'zeta-bft-agent@*.service'");
+    say!("  scrape ports follow the personas' names: where one came or went, the others' have moved, and only");
+    say!(
         "  `systemctl restart zeta-bft.target` restarts all that hold one (agent_metrics and wrapper_metrics fix them)"
     );
     Ok(done)
@@ -123,27 +123,27 @@ fn follow(settings: &Settings, no_start: bool, take_back: bool) -> ExitCode {
     let policy = &settings.policy;
     let mut failed = false;
     match outside::write_rule(Path::new(outside::POLKIT_RULES)) {
-        Ok(RuleFile::Written(path)) => println!("wrote {}", path.display()),
-        Ok(RuleFile::Unchanged(path)) => println!("{} is as it should be", path.display()),
-        Ok(RuleFile::NoPolkit) => println!(
+        Ok(RuleFile::Written(path)) => say!("wrote {}", path.display()),
+        Ok(RuleFile::Unchanged(path)) => say!("{} is as it should be", path.display()),
+        Ok(RuleFile::NoPolkit) => say!(
             "there is no {}: the warden may do nothing until polkit is installed and `zeta-bft init --refresh` has run",
             outside::POLKIT_RULES
         ),
         Err((path, error)) => {
             failed = true;
             let path = path.display();
-            eprintln!(
+            complain!(
                 "error: cannot write {path}: {error}\n  hint: put there what `zeta-bft polkit` prints: until then the warden may do nothing"
             );
         }
     }
     if no_start {
-        println!("nothing is enabled or started, as you said");
+        say!("nothing is enabled or started, as you said");
     } else if Path::new(outside::SYSTEMD).is_dir() {
         let stale = if take_back { outside::stale(enabled().iter().map(String::as_str), policy) } else { Vec::new() };
         failed |= !tell_systemd(&outside::units(policy), &stale);
     } else {
-        println!("systemd is not PID 1 here: nothing is enabled or started");
+        say!("systemd is not PID 1 here: nothing is enabled or started");
     }
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
@@ -164,7 +164,7 @@ fn tell_systemd(units: &[String], stale: &[String]) -> bool {
     well &= systemctl(&["enable"], units);
     well &= systemctl(&["start"], units);
     if !well {
-        eprintln!(
+        complain!(
             "  hint: what was written is complete and valid; `systemctl status` and `journalctl -u UNIT` say what is wrong, then \
              run `zeta-bft init --refresh`"
         );
@@ -175,7 +175,7 @@ fn tell_systemd(units: &[String], stale: &[String]) -> bool {
 /// Runs systemctl, and says so.
 fn systemctl(verb: &[&str], units: &[String]) -> bool {
     let said = verb.iter().copied().chain(units.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
-    println!("systemctl {said}");
+    say!("systemctl {said}");
     // It may ask a human for a password otherwise, and wait.
     let mut command = Command::new("systemctl");
     command.arg("--no-ask-password").args(verb).args(units).stdin(Stdio::null());
@@ -185,7 +185,7 @@ fn systemctl(verb: &[&str], units: &[String]) -> bool {
         Ok(None) => format!("is not done after {} s", PATIENCE.as_secs()),
         Err(error) => format!("cannot be run: {error}"),
     };
-    eprintln!("error: `systemctl {said}` {wrong}");
+    complain!("error: `systemctl {said}` {wrong}");
     false
 }
 

@@ -1,5 +1,6 @@
 //! `zeta-bft keygen`
 
+use super::ask::print;
 use crate::config::paths::Paths;
 use crate::error::Failure;
 use crate::keys;
@@ -22,6 +23,6 @@ pub struct Args {
 pub fn run(_paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
     let key = keys::generate();
     keys::save(&args.file, &key)?;
-    println!("{}", key.public());
+    print(&format!("{}\n", key.public()))?;
     Ok(ExitCode::SUCCESS)
 }

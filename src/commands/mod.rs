@@ -1,5 +1,15 @@
 //! The commands: one file each. Nothing else parses arguments or prints for people.
 
+/// Says a line on standard output; see [`ask::say`].
+macro_rules! say {
+    ($($text:tt)*) => { $crate::commands::ask::say(std::io::stdout(), format_args!($($text)*)) };
+}
+
+/// Says a line on standard error; see [`ask::say`].
+macro_rules! complain {
+    ($($text:tt)*) => { $crate::commands::ask::say(std::io::stderr(), format_args!($($text)*)) };
+}
+
 pub mod agent;
 pub mod approve;
 pub mod ask;

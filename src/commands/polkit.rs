@@ -1,8 +1,8 @@
 //! `zeta-bft polkit`
 
+use super::ask::print;
 use crate::config::polkit;
 use crate::error::Failure;
-use std::io::Write as _;
 use std::process::ExitCode;
 
 /// Prints the polkit rule that lets the warden have pages sent.
@@ -16,6 +16,6 @@ pub struct Args {}
 /// # Errors
 /// [`Failure`] for people.
 pub fn run(_: Args) -> Result<ExitCode, Failure> {
-    std::io::stdout().write_all(polkit::rule().as_bytes())?;
+    print(&polkit::rule())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -115,7 +115,7 @@ async fn watch(paths: &Paths, args: &Args, request: QuorumRequest) -> Result<Exi
             Err(_) => match ask(paths, &request).await {
                 Ok(view) => refresh(&view)?,
                 Err(failure) if !shown => return Err(failure),
-                Err(failure) => eprintln!("{failure}"),
+                Err(failure) => complain!("{failure}"),
             },
         }
         tokio::time::sleep(backoff.next_delay()).await;

@@ -48,15 +48,15 @@ pub fn run(paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
     })?;
     let made = sign_next(&settings, &operator, args.new_operator).map_err(explained)?;
     for difference in made.differences() {
-        println!("{difference}");
+        say!("{difference}");
     }
-    println!("kept roster {} as {}", made.before.epoch(), made.kept.display());
-    println!("wrote roster {} to {}", made.after.epoch(), paths.roster().display());
-    println!("\nnext:");
-    println!("  whoever counts by the old roster abstains: restart the warden, then every agent");
+    say!("kept roster {} as {}", made.before.epoch(), made.kept.display());
+    say!("wrote roster {} to {}", made.after.epoch(), paths.roster().display());
+    say!("\nnext:");
+    say!("  whoever counts by the old roster abstains: restart the warden, then every agent");
     if paths.dir().is_none() {
-        println!("  systemctl restart zeta-bft-warden.service && systemctl restart 'zeta-bft-agent@*.service'");
-        println!("  zeta-bft init --refresh     when personas came or went");
+        say!("  systemctl restart zeta-bft-warden.service && systemctl restart 'zeta-bft-agent@*.service'");
+        say!("  zeta-bft init --refresh     when personas came or went");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,6 @@
 //! `zeta-bft verify`
 
+use super::ask::print;
 use crate::config::paths::Paths;
 use crate::error::Failure;
 use crate::journal;
@@ -14,7 +15,7 @@ use crate::wire::v1::HistoryEntry;
 use crate::wire::{Proto, decode_envelope};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 /// FILE is a journal, the output of `zeta-bft history --json`, a kept receipt, or a proof of equivocation. Given a journal
 /// and receipts together, receipts that the journal should hold and does not show that it was rolled back.
 ///
-/// Exit code: 0 everything holds, 1 something does not.
+/// Exit code: 0 everything holds, 1 something does not, 2 a file is empty, so that there is nothing to verify in it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What to check.
@@ -62,11 +63,12 @@ pub fn run(paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
         }
     }
     inspection.compare_with_journals();
-    let mut out = std::io::stdout().lock();
-    for line in &inspection.lines {
-        writeln!(out, "{line}")?;
-    }
-    Ok(ExitCode::from(u8::from(inspection.faults > 0)))
+    print(&inspection.lines.iter().map(|line| format!("{line}\n")).collect::<String>())?;
+    Ok(ExitCode::from(match (inspection.faults, inspection.empty) {
+        (0, 0) => 0,
+        (0, _) => 2,
+        _ => 1,
+    }))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
@@ -85,6 +87,8 @@ struct Inspection {
     rosters: Vec<Roster>,
     lines: Vec<String>,
     faults: usize,
+    /// Files that hold nothing: what history prints where nothing has happened, but also what is left of a journal that was cut.
+    empty: usize,
     /// Journals that are whole: name, head, and the receipts in them by place.
     journals: Vec<(String, JournalHead, BTreeMap<u64, Digest>)>,
     /// Receipts from elsewhere.
@@ -93,7 +97,14 @@ struct Inspection {
 
 impl Inspection {
     fn new(roster: Roster) -> Self {
-        Self { rosters: vec![roster], lines: Vec::new(), faults: 0, journals: Vec::new(), loose: BTreeSet::new() }
+        Self {
+            rosters: vec![roster],
+            lines: Vec::new(),
+            faults: 0,
+            empty: 0,
+            journals: Vec::new(),
+            loose: BTreeSet::new(),
+        }
     }
 
     /// Takes in the rosters that the known ones follow from, as far as they can be had.
@@ -125,7 +136,10 @@ impl Inspection {
     }
 
     fn file(&mut self, name: &str, bytes: &[u8]) {
-        if bytes.starts_with(journal::MAGIC) {
+        if bytes.trim_ascii().is_empty() {
+            self.empty += 1;
+            self.lines.push(format!("{name}: empty: there is nothing to verify"));
+        } else if bytes.starts_with(journal::MAGIC) {
             self.journal(name, bytes);
         } else if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{') {
             self.history(name, bytes);

@@ -3,6 +3,7 @@
 //! * Each connection has an [`Admission`] of its own. What exceeds it is dropped unverified: checking a signature is the
 //!   dearest thing a stranger can make us do.
 //! * [`Guests`] counts connections by user: nobody who holds many keeps the others out.
+//! * [`Sparing`] keeps the log: what a stranger can bring about again and again is said once a minute, and counted.
 //! * An [`Inbox`] keeps votes in a queue of their own, so that a flood of heartbeats never delays a vote. A full queue
 //!   refuses; it never blocks and never grows.
 
@@ -11,6 +12,7 @@ use crate::protocol::statement::Envelope;
 use crate::protocol::types::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Statements a second that one connection may send. A correct guardian of three personas sends fewer than 20.
@@ -55,6 +57,28 @@ impl Admission {
             self.credit -= self.cost;
         }
         admitted
+    }
+}
+
+/// How often one cause speaks in the log, so that nobody fills a disk with it. Pure: time is an argument.
+#[derive(Debug, Default)]
+pub struct Sparing {
+    next: Option<Timestamp>,
+    unsaid: u64,
+}
+
+impl Sparing {
+    /// From one line to the next.
+    pub const PAUSE: Duration = Duration::from_secs(60);
+
+    /// It happened at `now`. `Some` when it is to be said, with how often it went unsaid before.
+    pub fn say(&mut self, now: Timestamp) -> Option<u64> {
+        if self.next.is_some_and(|next| now < next) {
+            self.unsaid += 1;
+            return None;
+        }
+        self.next = Some(now + Self::PAUSE);
+        Some(std::mem::take(&mut self.unsaid))
     }
 }
 
@@ -209,7 +233,17 @@ impl<T> Inbox<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+
+    #[test]
+    fn what_happens_again_and_again_is_said_once_a_minute_and_counted() {
+        let (mut sparing, start) = (Sparing::default(), Timestamp::from_nanos(7));
+        assert_eq!(sparing.say(start), Some(0));
+        for second in 1..60 {
+            assert_eq!(sparing.say(start + Duration::from_secs(second)), None);
+        }
+        assert_eq!(sparing.say(start + Sparing::PAUSE), Some(59));
+        assert_eq!(sparing.say(start + Sparing::PAUSE * 3), Some(0));
+    }
 
     #[test]
     fn a_flood_is_cut_to_the_rate_and_a_burst_is_let_through() {

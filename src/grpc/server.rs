@@ -5,8 +5,9 @@
 //! * Connections (of each user, and of all), streams, message sizes, and the time until an answer begins are bounded. Streams themselves may live
 //!   for ever: HTTP/2 pings find the dead ones.
 
-use super::limits::{Guests, Place};
+use super::limits::{Guests, Place, Sparing};
 use super::{MAX_SOCKET_PATH, Peer};
+use crate::clock;
 use crate::wire;
 use axum::extract::Request;
 use axum::middleware::Next;
@@ -252,6 +253,7 @@ async fn accept(
 ) {
     let mut stopped = std::pin::pin!(reached(phases.clone(), Phase::Draining));
     let guests = Arc::new(Guests::default());
+    let (mut failed, mut crowded, mut unnamed) = (Sparing::default(), Sparing::default(), Sparing::default());
     loop {
         let next = tokio::select! {
             () = &mut stopped => return,
@@ -260,7 +262,9 @@ async fn accept(
         let connection = match next {
             Ok((stream, _)) => Peer::of(&stream).map(|peer| (stream, peer, guests.admit(peer.uid))),
             Err(error) => {
-                tracing::warn!(%error, "accept failed");
+                if let Some(unsaid) = failed.say(clock::now()) {
+                    tracing::warn!(%error, unsaid, "accept failed");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
@@ -272,8 +276,16 @@ async fn accept(
                     return;
                 }
             }
-            Ok((_, peer, None)) => tracing::warn!(uid = peer.uid, pid = peer.pid, "too many connections"),
-            Err(error) => tracing::warn!(%error, "peer unknown"),
+            Ok((_, peer, None)) => {
+                if let Some(unsaid) = crowded.say(clock::now()) {
+                    tracing::warn!(uid = peer.uid, pid = peer.pid, unsaid, "too many connections");
+                }
+            }
+            Err(error) => {
+                if let Some(unsaid) = unnamed.say(clock::now()) {
+                    tracing::warn!(%error, unsaid, "peer unknown");
+                }
+            }
         }
     }
 }

@@ -3,11 +3,13 @@
 use super::act;
 use super::pid1::{Change, Pid1, UnitName};
 use crate::backend::process::protocol::{self, Answer, LineError, OwnerReport, Request, UnitReport};
+use crate::clock;
 use crate::config::settings::CommandSettings;
+use crate::grpc::limits::Sparing;
 use crate::page::Page;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -45,25 +47,28 @@ pub fn bind(socket: &Path) -> std::io::Result<UnixListener> {
 /// Serves until it is dropped.
 pub async fn serve(listener: UnixListener, served: Served) {
     let served = Arc::new(served);
+    let (mut failed, intruders) = (Sparing::default(), Arc::new(Mutex::new(Sparing::default())));
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let served = Arc::clone(&served);
+                let (served, intruders) = (Arc::clone(&served), Arc::clone(&intruders));
                 tokio::spawn(async move {
-                    if let Err(error) = converse(stream, &served).await {
+                    if let Err(error) = converse(stream, &served, &intruders).await {
                         tracing::debug!(error = %error, "a client of PID 1 left");
                     }
                 });
             }
             Err(error) => {
-                tracing::warn!(error = %error, "cannot accept on PID 1's socket");
+                if let Some(unsaid) = failed.say(clock::now()) {
+                    tracing::warn!(error = %error, unsaid, "cannot accept on PID 1's socket");
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
 }
 
-async fn converse(stream: UnixStream, served: &Arc<Served>) -> Result<(), LineError> {
+async fn converse(stream: UnixStream, served: &Arc<Served>, intruders: &Mutex<Sparing>) -> Result<(), LineError> {
     let peer = stream.peer_cred()?.pid().and_then(|pid| u32::try_from(pid).ok());
     let (reading, mut writing) = stream.into_split();
     let mut reading = BufReader::new(reading);
@@ -87,7 +92,9 @@ async fn converse(stream: UnixStream, served: &Arc<Served>) -> Result<(), LineEr
         Request::Read { subject } => read(&served.pid1, &subject)?,
         Request::UnitOf { pid } => Answer::Owner(served.pid1.unit_of(pid).as_ref().map(OwnerReport::from)),
         Request::Act(_) | Request::Page { .. } if !peer.is_some_and(|pid| served.pid1.is_the_warden(pid)) => {
-            tracing::warn!(?peer, "somebody else than the warden asked PID 1 to act");
+            if let Some(unsaid) = intruders.lock().unwrap_or_else(PoisonError::into_inner).say(clock::now()) {
+                tracing::warn!(?peer, unsaid, "somebody else than the warden asked PID 1 to act");
+            }
             Answer::Refused { why: "only the warden that `up` started may ask for this".into() }
         }
         Request::Act(order) => {

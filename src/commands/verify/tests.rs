@@ -233,6 +233,16 @@ impl Bench {
 }
 
 #[test]
+fn in_an_empty_file_there_is_nothing_to_verify_and_no_fault() {
+    for empty in [&b""[..], b"\n"] {
+        let mut inspection = Inspection::new(Bench::new().roster);
+        inspection.file("h", empty);
+        assert_eq!((inspection.faults, inspection.empty), (0, 1));
+        assert_eq!(inspection.lines, ["h: empty: there is nothing to verify"]);
+    }
+}
+
+#[test]
 fn a_journal_is_told_line_by_line() {
     let bench = Bench::new();
     let (faults, text) = bench.check(&[&bench.bytes()]);
@@ -324,7 +334,7 @@ fn hostile_files_are_refused_without_a_panic() {
             assert!(found > 0 || bytes == &history, "byte {at} of {}", bytes.len());
         }
     }
-    for junk in [&b""[..], b"\0\0\0", &[0xff; 100], b"zbftjrnl", &journal[..20]] {
+    for junk in [&b"\0\0\0"[..], &[0xff; 100], b"zbftjrnl", &journal[..20]] {
         let (faults, text) = bench.check(&[junk]);
         assert!(faults > 0 || text.contains(" 0 records"), "{text}");
     }
