@@ -67,7 +67,7 @@ let
     budget = if p.budget == { } then null else p.budget;
   };
 
-  subject = s: without null (s // {
+  subject = s: without null (builtins.removeAttrs s [ "rungWritePaths" ] // {
     ladder = if s.ladder == null then null else rungs s.ladder;
     budget = if s.budget == { } then null else s.budget;
   });
@@ -189,6 +189,17 @@ let
       };
     };
 
+  # As zeta-bft gives them out: the first address for the first persona by name, then port by port.
+  wrapperAddress = index:
+    let
+      parts = builtins.match "(.+):([0-9]+)" cfg.metrics.wrappers;
+      host = builtins.head parts;
+      first = builtins.fromJSON (builtins.elemAt parts 1);
+      # The rollout asks on the loopback, also a port that listens everywhere. Port 0 is any, and nobody knows which.
+      local = { "0.0.0.0" = "127.0.0.1"; "[::]" = "[::1]"; }.${host} or host;
+    in
+    if parts == null || first == 0 then "" else "${local}:${toString (first + index)}";
+
   wrapperUnit = name: lib.removeSuffix ".service" personas.${name}.unit;
   # Each wrapper reads its own section; a change of another persona's is no reason to end its process.
   daemons = {
@@ -196,25 +207,50 @@ let
     "zeta-bft-agent@" = stamped cfg.settings (service "zeta-bft-agent@.service" (_: { }));
   } // mapAttrs' (name: p: nameValuePair (wrapperUnit name) (stamped cfg.settings.personas.${name} (wrapper name p))) personas;
 
-  homes = unique (mapAttrsToList (_: p: p.home) personas);
   ownUsers = filterAttrs (name: p: p.user == own name) personas;
-  inHome = builtins.any (home: hasPrefix "/home/" home || hasPrefix "/root" home) homes;
+
+  # A rung is root's: it may write what its own subject needs. With all homes in one list, one AI's symbolic link would turn
+  # the step of its own repair against another's home.
+  writable = paths: concatMapStringsSep " " (path: "-${path}") (unique paths);
+  rungDropIn = paths: {
+    overrideStrategy = "asDropin";
+    serviceConfig = { ReadWritePaths = writable paths; }
+      // optionalAttrs (builtins.any (path: hasPrefix "/home/" path || hasPrefix "/root" path) paths) { ProtectHome = "no"; };
+    restartIfChanged = false;
+    stopIfChanged = false;
+  };
+  rungInstances = lib.listToAttrs (lib.concatLists (mapAttrsToList
+    (subject: s: map (name: nameValuePair name (rungDropIn s.rungWritePaths))
+      (optionals (s.rungWritePaths != [ ]) (rungsOfRoot subject (if s.ladder == null then [ ] else s.ladder))))
+    (personas // cfg.subjects)));
+
   steps = {
     "zeta-bft-rung@" = service "zeta-bft-rung@.service" (_: {
-      # There is no /usr to reinstall a command line into: the personas' lie in their homes.
-      ReadWritePaths = concatMapStringsSep " " (path: "-${path}") ([ "/var/lib/rancher/k3s" ] ++ homes ++ cfg.rungWritePaths);
-    } // optionalAttrs inHome { ProtectHome = "no"; });
+      # There is no /usr to reinstall a command line into: the personas' lie in their homes, each open to its own rungs.
+      ReadWritePaths = writable cfg.rungWritePaths;
+    });
     "zeta-bft-page@" = service "zeta-bft-page@.service" (_: { });
-  };
+  } // rungInstances;
+
+  # The names of rungs that root carries out: `/` of the subject is written `-`, and `-` is written `\x2d`.
+  rungsOfRoot = subject: ladder:
+    let
+      instance = builtins.replaceStrings [ "-" "/" ] [ "\\x2d" "-" ] subject;
+      numbers = builtins.genList (n: n) (count ladder);
+      ofRoot = n: builtins.elem (builtins.elemAt ladder n).action [ "run" "move-aside" "copy-aside" ];
+    in
+    map (n: "zeta-bft-rung@${instance}-${toString n}") (builtins.filter ofRoot numbers);
 
   agentUnits = map (name: "zeta-bft-agent@${name}.service") names;
   wrapperUnits = mapAttrsToList (_: p: p.unit) personas;
   all = [ "zeta-bft-warden.service" ] ++ agentUnits ++ wrapperUnits;
 
   rollout = pkgs.writeShellScript "zeta-bft-rollout" (builtins.readFile ./rollout.sh);
-  rolloutArgs = [ configWord "warden:zeta-bft-warden.service:${generationOf "zeta-bft-warden"}" ]
-    ++ map (name: "agent-${name}:zeta-bft-agent@${name}.service:${generationOf "zeta-bft-agent@"}") names
-    ++ map (name: "wrap-${name}:${personas.${name}.unit}:${generationOf (wrapperUnit name)}") names;
+  index = name: builtins.head (builtins.filter (n: builtins.elemAt names n == name) (builtins.genList (n: n) (count names)));
+  # By comma, which neither a unit's name nor an address holds.
+  rolloutArgs = [ configWord "warden,zeta-bft-warden.service,${generationOf "zeta-bft-warden"}" ]
+    ++ map (name: "agent,zeta-bft-agent@${name}.service,${generationOf "zeta-bft-agent@"}") names
+    ++ map (name: "wrap,${personas.${name}.unit},${generationOf (wrapperUnit name)},${wrapperAddress (index name)}") names;
 
   extra = {
     zeta-bft-setup = {
@@ -241,7 +277,7 @@ let
         # runs it again exactly when a generation changed; a newer switch takes over from one that still runs.
         Type = "exec";
         RemainAfterExit = true;
-        ExecStart = "${rollout} ${escapeShellArgs rolloutArgs}";
+        ExecStart = "${rollout} ${builtins.replaceStrings [ "\\" "%" ] [ "\\\\" "%%" ] (escapeShellArgs rolloutArgs)}";
         TimeoutStopSec = "10s";
       };
       stopIfChanged = false;
@@ -265,17 +301,9 @@ let
   others = filterAttrs (name: _: !lib.hasSuffix "/agent" name) cfg.subjects;
   subjectUnit = s: if s.unit != null then s.unit else "k3s.service";
   mayMove = wrapperUnits ++ map agentUnit names ++ mapAttrsToList (_: subjectUnit) others;
-
-  # Rungs that root carries out, by instance: `/` of the subject is written `-`, and `-` is written `\x2d`.
-  rungUnits = subject: ladder:
-    let
-      instance = builtins.replaceStrings [ "-" "/" ] [ "\\x2d" "-" ] subject;
-      numbers = builtins.genList (n: n) (count ladder);
-      ofRoot = n: builtins.elem (builtins.elemAt ladder n).action [ "run" "move-aside" "copy-aside" ];
-    in
-    map (n: "zeta-bft-rung@${instance}-${toString n}.service") (builtins.filter ofRoot numbers);
-  mayStart = lib.concatLists (mapAttrsToList (name: s: rungUnits name (if s.ladder == null then [ ] else s.ladder))
-    (personas // cfg.subjects));
+  mayStart = map (name: "${name}.service") (lib.concatLists (mapAttrsToList
+    (name: s: rungsOfRoot name (if s.ladder == null then [ ] else s.ladder))
+    (personas // cfg.subjects)));
 
   polkitRule = ''
     // What the warden of zeta-bft may ask PID 1 for. Made from node.toml: `zeta-bft polkit` prints it, and after a change
@@ -462,6 +490,12 @@ let
         default = cfg.restartSec;
         description = "Seconds until systemd starts the wrapper again by itself, when the committee did not.";
       };
+      rungWritePaths = mkOption {
+        type = types.listOf types.path;
+        default = [ config.home ];
+        defaultText = lib.literalExpression "[ home ]";
+        description = "What this persona's own `run` rungs may write, as root: its home, where its command line lies.";
+      };
       inherit ladder budget;
       patterns = mkOption {
         type = types.listOf (types.submodule {
@@ -479,12 +513,18 @@ let
     };
   };
 
-  subjectOptions = {
+  subjectOptions = { name, ... }: {
     options = {
       kind = nullable (types.enum [ "unit" "k3s" ]) "What it is; not for `<persona>/agent`.";
       unit = nullable unitName "Its systemd service.";
       user = nullable types.str "The user that its main process must run as.";
       exit0 = nullable (types.enum [ "operator" "fault" ]) "What it means when it ends with 0.";
+      rungWritePaths = mkOption {
+        type = types.listOf types.path;
+        default = optional (!lib.hasSuffix "/agent" name) "/var/lib/rancher/k3s";
+        defaultText = lib.literalExpression ''[ "/var/lib/rancher/k3s" ]'';
+        description = "What its own rungs may write, as root. No persona's home: whoever owns it could lead them elsewhere.";
+      };
       inherit ladder budget;
     };
   };
@@ -579,7 +619,7 @@ in
     rungWritePaths = mkOption {
       type = types.listOf types.path;
       default = [ ];
-      description = "What `run` rungs may write beside k3s' state and the personas' homes.";
+      description = "What the rungs of every subject may write beside their own `rungWritePaths`.";
     };
     settings = mkOption {
       inherit (toml) type;

@@ -73,6 +73,7 @@ let
         path = option (types.listOf types.package) [ ];
         restartIfChanged = option types.bool true;
         stopIfChanged = option types.bool true;
+        overrideStrategy = option (types.enum [ "asDropinIfExists" "asDropin" ]) "asDropinIfExists";
       };
       systemd.sockets = units { socketConfig = table; listenStreams = strings; };
       systemd.slices = units { sliceConfig = table; };

@@ -1,9 +1,11 @@
 //! Units, users and folders: those of deploy/systemd, deploy/sysusers.d and deploy/tmpfiles.d, and what differs on NixOS.
 
 use crate::Claim;
+use crate::configuration::settings;
 use crate::nix::{Node, node, root, strings};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use zeta_bft::config::rung;
 
 pub const CLAIMS: &[Claim] = &[
     (
@@ -17,6 +19,8 @@ pub const CLAIMS: &[Claim] = &[
         the_rollout_names_every_daemon_warden_first_and_wrappers_last,
     ),
     ("only_what_changed_gets_a_new_generation", only_what_changed_gets_a_new_generation),
+    ("a_rung_writes_its_own_subjects_folders_and_no_other", a_rung_writes_its_own_subjects_folders_and_no_other),
+    ("the_rollout_knows_every_wrappers_scrape_address", the_rollout_knows_every_wrappers_scrape_address),
     ("the_set_up_comes_first_and_only_once", the_set_up_comes_first_and_only_once),
     ("nothing_of_ours_waits_for_k3s_the_network_or_a_vendor", nothing_of_ours_waits_for_k3s_the_network_or_a_vendor),
 ];
@@ -210,13 +214,13 @@ fn rollout(node: &Node) -> Vec<String> {
 fn the_rollout_names_every_daemon_warden_first_and_wrappers_last() {
     let node = node(FIVE);
     let words = rollout(&node);
-    let units: Vec<_> = words[1..].iter().map(|word| word.split(':').nth(1).unwrap()).collect();
+    let units: Vec<_> = words[1..].iter().map(|word| word.split(',').nth(1).unwrap()).collect();
     assert_eq!(units[0], "zeta-bft-warden.service");
     assert!(units[1..6].iter().all(|unit| unit.starts_with("zeta-bft-agent@")), "{units:?}");
     assert_eq!(units[6..], ["alexa", "lior", "otto", "riven", "vera"].map(|name| format!("zeta-{name}.service")));
     assert_eq!(words[0], node.environment("zeta-bft-warden", "ZETA_BFT_CONFIG"));
     for word in &words[1..] {
-        let [_, unit, generation] = word.split(':').collect::<Vec<_>>()[..] else { panic!("{word}") };
+        let [_, unit, generation, ..] = word.split(',').collect::<Vec<_>>()[..] else { panic!("{word}") };
         let service = if unit.contains('@') { "zeta-bft-agent@" } else { unit.strip_suffix(".service").unwrap() };
         assert_eq!(node.environment(service, "ZETA_BFT_GENERATION"), generation, "{word}");
     }
@@ -246,6 +250,64 @@ fn the_set_up_comes_first_and_only_once() {
     for unit in ["zeta-bft-warden.service", "zeta-bft-agent@otto.service", "zeta-otto.service"] {
         assert!(before.contains(&unit), "{before:?}");
     }
+}
+
+fn a_rung_writes_its_own_subjects_folders_and_no_other() {
+    let node = node(
+        r#"{ zeta.bft = let run = { action = "run"; argv = [ "/bin/true" ]; }; in {
+          active = true;
+          personas.otto.ladder = [ { action = "restart"; } run ];
+          personas.vera = { ladder = [ run ]; home = "/home/vera"; };
+          personas.lior = { ladder = [ run ]; rungWritePaths = [ ]; };
+          subjects."otto/agent".ladder = [ run ];
+          subjects.a-b = { kind = "unit"; unit = "a.service"; ladder = [ run ]; };
+        }; }"#,
+    );
+    let template = &node.service("zeta-bft-rung@")["serviceConfig"];
+    assert_eq!((&template["ReadWritePaths"], &template["ProtectHome"]), (&"".into(), &"yes".into()));
+    let drop_ins: BTreeMap<_, _> = node
+        .services()
+        .into_iter()
+        .filter(|name| name.starts_with("zeta-bft-rung@") && !name.ends_with('@'))
+        .map(|name| {
+            let service = node.service(name);
+            assert_eq!(service["overrideStrategy"], "asDropin", "{name}: it adds to the template");
+            (name, service["serviceConfig"].clone())
+        })
+        .collect();
+    let expected = [
+        ("zeta-bft-rung@a\\x2db-0", serde_json::json!({ "ReadWritePaths": "-/var/lib/rancher/k3s" })),
+        ("zeta-bft-rung@otto-1", serde_json::json!({ "ReadWritePaths": "-/var/lib/zeta/otto" })),
+        ("zeta-bft-rung@vera-0", serde_json::json!({ "ReadWritePaths": "-/home/vera", "ProtectHome": "no" })),
+    ];
+    assert_eq!(drop_ins, expected.into());
+    let known = settings(&node.node_toml());
+    let of_root: BTreeSet<_> =
+        rung::of_root(&known.policy).map(|(subject, number, _)| rung::unit(subject, number)).collect();
+    for name in drop_ins.keys() {
+        assert!(of_root.contains(&format!("{name}.service")), "{name} is none of {of_root:?}");
+    }
+}
+
+fn the_rollout_knows_every_wrappers_scrape_address() {
+    for (first, on_loopback) in [
+        ("127.0.0.1:9475", "127.0.0.1"),
+        ("127.0.0.1:9600", "127.0.0.1"),
+        ("0.0.0.0:9475", "127.0.0.1"),
+        ("[::]:1", "[::1]"),
+    ] {
+        let node = node(&format!("{{ zeta.bft = {{ active = true; metrics.wrappers = \"{first}\"; }}; }}"));
+        let words: Vec<_> = rollout(&node).into_iter().filter(|word| word.contains("wrap,")).collect();
+        let personas = settings(&node.node_toml()).personas;
+        assert_eq!(words.len(), personas.len());
+        for (word, (name, persona)) in words.iter().zip(&personas) {
+            assert!(word.contains(&format!("wrap,zeta-{name}.service,")), "{word}");
+            let address = word.trim_matches('\'').split(',').nth(3).unwrap();
+            assert_eq!(address, format!("{on_loopback}:{}", persona.wrapper_metrics.port()), "{first}");
+        }
+    }
+    let any = node(r#"{ zeta.bft = { active = true; metrics.wrappers = "127.0.0.1:0"; }; }"#);
+    assert!(rollout(&any).iter().filter(|word| word.contains("wrap,")).all(|word| word.ends_with(',')));
 }
 
 fn nothing_of_ours_waits_for_k3s_the_network_or_a_vendor() {
