@@ -203,6 +203,7 @@ let
   wrapperUnit = name: lib.removeSuffix ".service" personas.${name}.unit;
   # Each wrapper reads its own section; a change of another persona's is no reason to end its process.
   daemons = {
+    zeta-bft-hand = stamped cfg.settings (service "zeta-bft-hand.service" (_: { }));
     zeta-bft-warden = stamped cfg.settings (service "zeta-bft-warden.service" (_: { }));
     "zeta-bft-agent@" = stamped cfg.settings (service "zeta-bft-agent@.service" (_: { }));
   } // mapAttrs' (name: p: nameValuePair (wrapperUnit name) (stamped cfg.settings.personas.${name} (wrapper name p))) personas;
@@ -243,12 +244,13 @@ let
 
   agentUnits = map (name: "zeta-bft-agent@${name}.service") names;
   wrapperUnits = mapAttrsToList (_: p: p.unit) personas;
-  all = [ "zeta-bft-warden.service" ] ++ agentUnits ++ wrapperUnits;
+  all = [ "zeta-bft-hand.service" "zeta-bft-warden.service" ] ++ agentUnits ++ wrapperUnits;
 
   rollout = pkgs.writeShellScript "zeta-bft-rollout" (builtins.readFile ./rollout.sh);
   index = name: builtins.head (builtins.filter (n: builtins.elemAt names n == name) (builtins.genList (n: n) (count names)));
   # By comma, which neither a unit's name nor an address holds.
-  rolloutArgs = [ configWord "warden,zeta-bft-warden.service,${generationOf "zeta-bft-warden"}" ]
+  rolloutArgs = [ configWord "hand,zeta-bft-hand.service,${generationOf "zeta-bft-hand"}"
+    "warden,zeta-bft-warden.service,${generationOf "zeta-bft-warden"}" ]
     ++ map (name: "agent,zeta-bft-agent@${name}.service,${generationOf "zeta-bft-agent@"}") names
     ++ map (name: "wrap,${personas.${name}.unit},${generationOf (wrapperUnit name)},${wrapperAddress (index name)}") names;
 
@@ -263,6 +265,9 @@ let
         Type = "oneshot";
         RemainAfterExit = true;
         ExecStart = "${program} init --no-start --cluster ${cfg.cluster} --node ${cfg.node}";
+        # Their condition is the roster, and at the first switch they were asked before it was there. They come up before
+        # any service does at a boot, so they cannot simply be ordered after this one.
+        ExecStartPost = "-${config.systemd.package}/bin/systemctl start zeta-bft-hand.socket zeta-bft-warden.socket";
         UMask = "0077";
       };
       restartIfChanged = false;
@@ -289,51 +294,27 @@ let
   # The text of `zeta-bft polkit`, byte for byte, made before the node exists: `zeta-bft doctor` compares the two. Not in
   # security.polkit.extraConfig, because there it would be one of many rules in 10-nixos.rules and could not be compared, and
   # `zeta-bft init` would write a second one.
-  sorted = builtins.sort (a: b: a < b);
-  literal = text: "\"${builtins.replaceStrings [ "\\" ] [ "\\u005c" ] text}\"";
-  literals = texts:
-    if texts == [ ] then "[]"
-    else "[${concatMapStringsSep "," (text: "\n        ${literal text}") (sorted (unique texts))}\n    ]";
-
-  agentUnit = name:
-    let unit = cfg.subjects."${name}/agent".unit or null;
-    in if unit == null then "zeta-bft-agent@${name}.service" else unit;
-  others = filterAttrs (name: _: !lib.hasSuffix "/agent" name) cfg.subjects;
-  subjectUnit = s: if s.unit != null then s.unit else "k3s.service";
-  mayMove = wrapperUnits ++ map agentUnit names ++ mapAttrsToList (_: subjectUnit) others;
-  mayStart = map (name: "${name}.service") (lib.concatLists (mapAttrsToList
-    (name: s: rungsOfRoot name (if s.ladder == null then [ ] else s.ladder))
-    (personas // cfg.subjects)));
-
   polkitRule = ''
-    // What the warden of zeta-bft may ask PID 1 for. Made from node.toml: `zeta-bft polkit` prints it, and after a change
+    // What the warden of zeta-bft may ask PID 1 for: that a page be sent. `zeta-bft polkit` prints this rule, and
     // `zeta-bft init --refresh` writes it anew.
     polkit.addRule(function (action, subject) {
         if (action.id !== "org.freedesktop.systemd1.manage-units" || subject.user !== "zeta-bft-warden") {
             return undefined;
         }
         var unit = action.lookup("unit"), verb = action.lookup("verb");
-        if (typeof unit !== "string" || typeof verb !== "string") {
+        if (typeof unit !== "string" || verb !== "start") {
             return undefined;
         }
         // Units that exist, not such as are made up in the call.
         if (/transient/.test(action.lookup("polkit.message"))) {
             return undefined;
         }
-        var units = @units@;
-        var verbs = ["start", "restart", "stop", "kill", "reset-failed"];
-        if (units.indexOf(unit) >= 0 && verbs.indexOf(verb) >= 0) {
-            return polkit.Result.YES;
-        }
-        // What root's configuration says of a rung is done as written: there is only whether.
-        var rungs = @rungs@;
-        if (verb === "start" && (rungs.indexOf(unit) >= 0 || /^zeta-bft-page@[0-9]{1,20}\.service$/.test(unit))) {
+        if (/^zeta-bft-page@[0-9]{1,20}\.service$/.test(unit)) {
             return polkit.Result.YES;
         }
         return undefined;
     });
   '';
-  polkitText = builtins.replaceStrings [ "@units@" "@rungs@" ] [ (literals mayMove) (literals mayStart) ] polkitRule;
 
   # ---- what must hold ----
 
@@ -649,7 +630,7 @@ in
         "zeta-bft/node.toml" = { source = nodeToml; mode = "0644"; };
         "zeta-bft/README" = { text = hint; mode = "0644"; };
         # polkitd sees a file that is replaced here, but not one that changes behind a link.
-        "polkit-1/rules.d/49-zeta-bft.rules" = { text = polkitText; mode = "0644"; };
+        "polkit-1/rules.d/49-zeta-bft.rules" = { text = polkitRule; mode = "0644"; };
       };
       environment.systemPackages = [ cfg.package ];
 
@@ -692,6 +673,14 @@ in
       ] ++ mapAttrsToList (_: p: "d ${p.home} 0700 ${p.user} ${p.user} -") ownUsers;
 
       systemd.services = daemons // steps // extra;
+
+      systemd.sockets.zeta-bft-hand =
+        let socket = read "zeta-bft-hand.socket"; in
+        common socket.Unit // {
+          listenStreams = [ socket.Socket.ListenStream ];
+          socketConfig = builtins.removeAttrs socket.Socket [ "ListenStream" ];
+          wantedBy = words socket.Install.WantedBy;
+        };
 
       systemd.sockets.zeta-bft-warden =
         let socket = read "zeta-bft-warden.socket"; in

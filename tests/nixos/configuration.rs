@@ -245,7 +245,7 @@ fn the_polkit_rule_is_the_one_that_zeta_bft_writes() {
     for configuration in ["{ zeta.bft.active = true; }", EVERYTHING] {
         let node = node(configuration);
         let rule = &node.0["etc"]["polkit-1/rules.d/49-zeta-bft.rules"];
-        assert_eq!(rule["text"].as_str().unwrap(), config::polkit::rule(&settings(&node.node_toml()).policy));
+        assert_eq!(rule["text"].as_str().unwrap(), config::polkit::rule());
         assert_eq!((&rule["mode"], &node.0["polkit"]["enable"]), (&"0644".into(), &true.into()));
     }
 }

@@ -102,11 +102,11 @@ impl Node {
     }
 
     fn roll_out(&self, config: &str) -> Output {
-        self.roll_out_at(config, OTTO)
+        self.roll_out_at(config, OTTO, 60)
     }
 
-    /// The same with another scrape address of otto's.
-    fn roll_out_at(&self, config: &str, otto: &str) -> Output {
+    /// The same with another scrape address of otto's, and so many seconds for ticks to end.
+    fn roll_out_at(&self, config: &str, otto: &str, patience: u32) -> Output {
         let path = format!("{}:{}", self.path().join("bin").display(), std::env::var("PATH").unwrap());
         Command::new("bash")
             .arg(root().join("deploy/nixos/rollout.sh"))
@@ -123,7 +123,7 @@ impl Node {
             .env("NODE", self.path())
             .env("ZETA_BFT_ROLLOUT_PROC", self.path().join("proc"))
             .env("ZETA_BFT_ROLLOUT_PATIENCE", "1")
-            .env("ZETA_BFT_ROLLOUT_TICK", "1")
+            .env("ZETA_BFT_ROLLOUT_TICK", patience.to_string())
             .env("ZETA_BFT_ROLLOUT_PAUSE", "0.05")
             .output()
             .unwrap()
@@ -213,7 +213,7 @@ fn a_wrapper_that_ticks_for_ever_holds_up_no_other() {
     for forever in ["zeta_bft_tick_running 1\n", "", "zeta_bft_tick_running 0.5\n"] {
         let node = Node::new();
         node.write(OTTO, forever);
-        let output = node.roll_out("same");
+        let output = node.roll_out_at("same", OTTO, 1);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success(), "{output:?}");
         assert!(error.starts_with("SKIPPED zeta-otto.service: ") && error.contains(OTTO), "{error}");
@@ -275,7 +275,7 @@ fn an_answer_without_end_is_cut_short() {
     let endless =
         "#!/usr/bin/env bash\ncase $* in *9475*) exec cat /dev/zero ;; *) echo zeta_bft_tick_running 0 ;; esac\n";
     node.program("curl", endless);
-    let output = node.roll_out("same");
+    let output = node.roll_out_at("same", OTTO, 0);
     assert!(String::from_utf8_lossy(&output.stderr).contains("SKIPPED zeta-otto.service"), "{output:?}");
     assert_eq!(node.restarted(), [HAND, WARDEN, AGENTS[0], AGENTS[1], WRAPPERS[1]]);
 }
@@ -285,7 +285,7 @@ fn only_loopback_is_asked() {
         ["10.1.2.3:9475", "example.org:9475", "127.0.0.1:9475@example.org:80", "127.0.0.1.example.org:80", ""]
     {
         let node = Node::new();
-        let output = node.roll_out_at("same", address);
+        let output = node.roll_out_at("same", address, 0);
         assert!(String::from_utf8_lossy(&output.stderr).contains("SKIPPED zeta-otto.service"), "{output:?}");
         let asked = std::fs::read_to_string(node.path().join("curl-log")).unwrap();
         assert!(asked.lines().all(|line| line.ends_with(&format!("http://{VERA}/metrics"))), "{address}: {asked}");

@@ -15,8 +15,8 @@ pub const CLAIMS: &[Claim] = &[
     ("users_and_folders_are_those_of_the_package", users_and_folders_are_those_of_the_package),
     ("a_switch_restarts_no_daemon_and_no_step_of_a_repair", a_switch_restarts_no_daemon_and_no_step_of_a_repair),
     (
-        "the_rollout_names_every_daemon_warden_first_and_wrappers_last",
-        the_rollout_names_every_daemon_warden_first_and_wrappers_last,
+        "the_rollout_names_every_daemon_hand_first_and_wrappers_last",
+        the_rollout_names_every_daemon_hand_first_and_wrappers_last,
     ),
     ("only_what_changed_gets_a_new_generation", only_what_changed_gets_a_new_generation),
     ("a_rung_writes_its_own_subjects_folders_and_no_other", a_rung_writes_its_own_subjects_folders_and_no_other),
@@ -211,13 +211,13 @@ fn rollout(node: &Node) -> Vec<String> {
     start.split(' ').skip(1).map(str::to_owned).collect()
 }
 
-fn the_rollout_names_every_daemon_warden_first_and_wrappers_last() {
+fn the_rollout_names_every_daemon_hand_first_and_wrappers_last() {
     let node = node(FIVE);
     let words = rollout(&node);
     let units: Vec<_> = words[1..].iter().map(|word| word.split(',').nth(1).unwrap()).collect();
-    assert_eq!(units[0], "zeta-bft-warden.service");
-    assert!(units[1..6].iter().all(|unit| unit.starts_with("zeta-bft-agent@")), "{units:?}");
-    assert_eq!(units[6..], ["alexa", "lior", "otto", "riven", "vera"].map(|name| format!("zeta-{name}.service")));
+    assert_eq!(units[..2], ["zeta-bft-hand.service", "zeta-bft-warden.service"]);
+    assert!(units[2..7].iter().all(|unit| unit.starts_with("zeta-bft-agent@")), "{units:?}");
+    assert_eq!(units[7..], ["alexa", "lior", "otto", "riven", "vera"].map(|name| format!("zeta-{name}.service")));
     assert_eq!(words[0], node.environment("zeta-bft-warden", "ZETA_BFT_CONFIG"));
     for word in &words[1..] {
         let [_, unit, generation, ..] = word.split(',').collect::<Vec<_>>()[..] else { panic!("{word}") };
@@ -231,13 +231,16 @@ fn only_what_changed_gets_a_new_generation() {
     let generation = |node: &Node, service| node.environment(service, "ZETA_BFT_GENERATION").to_owned();
     let changed = |more: &str| -> Vec<&str> {
         let is = node(&format!("{{ zeta.bft = {{ active = true; {more} }}; }}"));
-        let daemons = ["zeta-bft-warden", "zeta-bft-agent@", "zeta-otto", "zeta-lior"];
+        let daemons = ["zeta-bft-hand", "zeta-bft-warden", "zeta-bft-agent@", "zeta-otto", "zeta-lior"];
         daemons.into_iter().filter(|service| generation(&is, service) != generation(&was, service)).collect()
     };
     assert_eq!(changed(""), [""; 0]);
-    assert_eq!(changed("personas.otto.tickIntervalSec = 61;"), ["zeta-bft-warden", "zeta-bft-agent@", "zeta-otto"]);
+    assert_eq!(
+        changed("personas.otto.tickIntervalSec = 61;"),
+        ["zeta-bft-hand", "zeta-bft-warden", "zeta-bft-agent@", "zeta-otto"]
+    );
     assert_eq!(changed(r#"personas.lior.memoryMax = "3G";"#), ["zeta-lior"]);
-    assert_eq!(changed(r#"mode = "act";"#), ["zeta-bft-warden", "zeta-bft-agent@"]);
+    assert_eq!(changed(r#"mode = "act";"#), ["zeta-bft-hand", "zeta-bft-warden", "zeta-bft-agent@"]);
 }
 
 fn the_set_up_comes_first_and_only_once() {
@@ -246,8 +249,11 @@ fn the_set_up_comes_first_and_only_once() {
     assert_eq!(setup["unitConfig"]["ConditionPathExists"], "!/etc/zeta-bft/roster");
     let start = setup["serviceConfig"]["ExecStart"].as_str().unwrap();
     assert!(start.ends_with("/bin/zeta-bft init --no-start --cluster home --node n1"), "{start}");
+    let sockets = setup["serviceConfig"]["ExecStartPost"].as_str().unwrap();
+    assert!(sockets.ends_with(" start zeta-bft-hand.socket zeta-bft-warden.socket"), "{sockets}");
     let before = strings(&setup["before"]);
-    for unit in ["zeta-bft-warden.service", "zeta-bft-agent@otto.service", "zeta-otto.service"] {
+    for unit in ["zeta-bft-hand.service", "zeta-bft-warden.service", "zeta-bft-agent@otto.service", "zeta-otto.service"]
+    {
         assert!(before.contains(&unit), "{before:?}");
     }
 }
