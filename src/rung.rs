@@ -9,7 +9,7 @@ use crate::config::{
     never::{self, Never},
     rung,
 };
-use crate::doctor::node::{Kind, Node};
+use crate::doctor::node::{Kind, Node, Writer, weaknesses};
 use crate::protocol::policy::Action;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use std::collections::VecDeque;
@@ -181,17 +181,15 @@ fn check_program(node: &Node, program: &Path) -> Result<(), RungError> {
         Ok(steps) => steps,
         Err(error) => return refused(program, error.to_string(), "install it, or change argv in node.toml".into()),
     };
-    for step in &steps {
-        let place = step.path.display();
-        if step.uid != 0 {
-            return refused(&step.path, format!("belongs to uid {}", step.uid), format!("chown -h root: {place}"));
-        }
-        // A link's bits mean nothing, and in a sticky folder nobody replaces what is root's.
-        let sticky = step.kind == Kind::Folder && step.mode & 0o1000 != 0;
-        if step.kind != Kind::Link && !sticky && step.mode & 0o022 != 0 {
-            let why = format!("has mode {:04o}: its group or everybody can change it", step.mode);
-            return refused(&step.path, why, format!("chmod go-w {place}"));
-        }
+    // The doctor's own judgement: what it finds well is run.
+    if let Some(weak) = weaknesses(&steps).first() {
+        let place = weak.path.display();
+        let (why, fix) = match weak.writer {
+            Writer::User(uid) => (format!("belongs to uid {uid}"), format!("chown -h root {place}")),
+            Writer::Group(gid) => (format!("can be written by group {gid}"), format!("chmod g-w {place}")),
+            Writer::Everybody => ("can be written by everybody".into(), format!("chmod o-w {place}")),
+        };
+        return refused(&weak.path, why, fix);
     }
     match steps.last() {
         Some(end) if end.kind == Kind::File => Ok(()),
@@ -462,10 +460,14 @@ mod tests {
             RungError::NotRoots { step, fix, .. } => (step.display().to_string(), fix),
             other => panic!("{other}"),
         };
-        assert_eq!(step(tree().mode("/usr", 0o775)), ("/usr".into(), "chmod go-w /usr".into()));
+        assert_eq!(step(tree().mode("/usr", 0o775).owner("/usr", 0, 50)), ("/usr".into(), "chmod g-w /usr".into()));
         assert_eq!(step(tree().mode("/usr/bin/tar", 0o757)).0, "/usr/bin/tar");
-        assert_eq!(step(tree().owner("/usr/bin", 1001, 0)), ("/usr/bin".into(), "chown -h root: /usr/bin".into()));
-        assert_eq!(step(tree().owner("/bin", 1001, 0)).0, "/bin", "the owner of a link chooses the program");
+        assert_eq!(step(tree().owner("/usr/bin", 1001, 0)), ("/usr/bin".into(), "chown -h root /usr/bin".into()));
+        assert_eq!(
+            step(tree().mode("/", 0o1777).owner("/bin", 1001, 0)).0,
+            "/bin",
+            "whose link it is puts another there"
+        );
         assert_eq!(step(tree().gone("/usr/bin/tar")).0, "/bin/tar");
         // As /nix/store is: others may add to it, and change nothing.
         check(&tree().mode("/usr", 0o1775)).unwrap();
