@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const PERSONAS: [&str; 5] = ["otto", "lior", "vera", "alexa", "riven"];
-/// Exposure of the worst unit of its kind, times ten: `systemd-analyze security` of systemd 252 says 0.7, 1.5, 1.3 and 2.7.
-const EXPOSURE: [(&str, u32); 4] = [
+/// Exposure of the worst unit of its kind, times ten: `systemd-analyze security` of systemd 252 says 0.7, 1.1, 1.5, 1.3 and
+/// 2.7.
+const EXPOSURE: [(&str, u32); 5] = [
     ("zeta-bft-warden.service", 8),
+    ("zeta-bft-hand.service", 12),
     ("zeta-bft-agent@.service", 25),
     ("zeta-bft-page@.service", 15),
     ("zeta-bft-rung@.service", 30),
@@ -100,6 +102,8 @@ fn no_unit_of_ours_waits_for_needs_or_dies_with_k3s_the_network_or_a_vendor() {
     ];
     const ALLOWED: &[&str] = &[
         "zeta-bft.target",
+        "zeta-bft-hand.socket",
+        "zeta-bft-hand.service",
         "zeta-bft-warden.socket",
         "zeta-bft-warden.service",
         "dbus.socket",
@@ -225,9 +229,34 @@ fn guardians_have_no_privilege_no_network_but_loopback_and_each_only_its_own_key
 }
 
 #[test]
-fn nobody_is_root_but_the_rung_and_nobody_but_root_can_read_a_key() {
+fn the_hand_is_root_without_a_capability_or_network_and_the_warden_alone_reaches_it() {
+    let hand = Unit::read("zeta-bft-hand.service");
+    for (key, value) in [
+        ("Type", "notify"),
+        ("Restart", "always"),
+        ("CapabilityBoundingSet", ""),
+        ("NoNewPrivileges", "yes"),
+        ("PrivateNetwork", "yes"),
+        ("RestrictAddressFamilies", "AF_UNIX"),
+        ("ProtectSystem", "strict"),
+        ("InaccessiblePaths", "-/etc/zeta-bft/keys -/var/lib/zeta -/var/lib/zeta-bft"),
+        ("Slice", "zetabft.slice"),
+        ("PartOf", "zeta-bft.target"),
+    ] {
+        hand.is(key, value);
+    }
+    assert!(hand.value("OOMScoreAdjust").unwrap().parse::<i32>().unwrap() <= -900);
+    let socket = Unit::read("zeta-bft-hand.socket");
+    socket.is("ListenStream", "/run/zeta-bft/hand.sock");
+    socket.is("SocketUser", "zeta-bft-warden");
+    socket.is("SocketMode", "0600");
+}
+
+#[test]
+fn nobody_is_root_but_the_hand_and_the_rung_and_nobody_but_root_can_read_a_key() {
     for unit in Unit::services() {
-        assert_eq!(unit.value("User").is_none(), unit.name == "zeta-bft-rung@.service", "{}", unit.name);
+        let root = ["zeta-bft-hand.service", "zeta-bft-rung@.service"].contains(&unit.name.as_str());
+        assert_eq!(unit.value("User").is_none(), root, "{}", unit.name);
         let keys = unit.lines.iter().filter(|(_, key, value)| key != "InaccessiblePaths" && value.contains("/keys"));
         for (_, key, value) in keys {
             assert_eq!(key, "LoadCredential", "{}: {value}", unit.name);

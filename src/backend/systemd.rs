@@ -57,6 +57,11 @@ impl SystemdBackend {
     /// # Errors
     /// [`BackendError::Untouched`] when nothing was done.
     pub async fn perform(&self, deed: &Deed) -> Result<ActReport, BackendError> {
+        if deed.policy != self.policy.digest {
+            let why =
+                "warden and hand read different configurations: `systemctl restart zeta-bft-hand zeta-bft-warden`";
+            return Err(BackendError::Untouched(why.into()));
+        }
         let live = self.live().map_err(|error| BackendError::Untouched(error.to_string()))?;
         act::act(&live, &self.policy, &self.paths, deed).await
     }
@@ -126,7 +131,7 @@ impl Backend for SystemdBackend {
     }
 
     async fn act(&self, permit: ActionPermit) -> Result<ActReport, BackendError> {
-        deed::ask(&self.paths.hand_socket(), &Deed::from(&permit)).await
+        deed::ask(&self.paths.hand_socket(), &Deed::new(&permit, self.policy.digest)).await
     }
 
     async fn page(&self, cause: &str, subject: &str, text: &str) -> Result<(), BackendError> {

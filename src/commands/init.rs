@@ -110,7 +110,9 @@ fn refresh(paths: &Paths, no_start: bool) -> Result<ExitCode, Failure> {
     say!(
         "\nnext: what runs goes on by the configuration it was started with, and abstains from what it knows otherwise:"
     );
-    say!("  systemctl restart zeta-bft-warden.service && systemctl restart 'zeta-bft-agent@*.service'");
+    say!(
+        "  systemctl restart zeta-bft-hand.service zeta-bft-warden.service && systemctl restart 'zeta-bft-agent@*.service'"
+    );
     say!("  scrape ports follow the personas' names: where one came or went, the others' have moved, and only");
     say!(
         "  `systemctl restart zeta-bft.target` restarts all that hold one (agent_metrics and wrapper_metrics fix them)"

@@ -27,7 +27,7 @@ pub fn check(settings: &Settings, history: &Result<Vec<HistoryEntry>, String>) -
 
 fn would_have(settings: &Settings, history: &Result<Vec<HistoryEntry>, String>, section: &mut Section) {
     let restart = match settings.paths.dir() {
-        None => "then `systemctl restart zeta-bft-warden`",
+        None => "then `systemctl restart zeta-bft-hand zeta-bft-warden`",
         Some(_) => "then start it again",
     };
     let file = settings.paths.node_toml();

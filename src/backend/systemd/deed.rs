@@ -5,7 +5,7 @@
 
 use crate::backend::{ActReport, BackendError};
 use crate::protocol::evidence::FaultClass;
-use crate::protocol::types::{BootId, Incarnation, InvocationId, SubjectName};
+use crate::protocol::types::{BootId, Digest, Incarnation, InvocationId, SubjectName};
 use crate::protocol::warden::ActionPermit;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,8 @@ pub struct Deed {
     pub run: Incarnation,
     /// The certified fault: a HANG is killed first.
     pub class: FaultClass,
+    /// The policy by which it was decided: a hand that reads another configuration does nothing.
+    pub policy: Digest,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,6 +40,7 @@ struct Line {
     boot: String,
     invocation: String,
     class: String,
+    policy: String,
 }
 
 /// How it went, as the hand says it.
@@ -49,9 +52,11 @@ enum Told {
     Failed { why: String },
 }
 
-impl From<&ActionPermit> for Deed {
-    fn from(permit: &ActionPermit) -> Self {
+impl Deed {
+    /// What a permit allows, decided by the policy with this digest.
+    pub fn new(permit: &ActionPermit, policy: Digest) -> Self {
         Self {
+            policy,
             subject: permit.subject().clone(),
             rung: permit.attempt().rung.0 as usize,
             run: permit.incarnation(),
@@ -68,6 +73,7 @@ impl Deed {
             boot: HEXLOWER.encode(&self.run.boot.0),
             invocation: HEXLOWER.encode(&self.run.invocation.0),
             class: self.class.as_str().to_owned(),
+            policy: HEXLOWER.encode(&self.policy.0),
         };
         serde_json::to_string(&line).expect("texts and numbers are JSON") + "\n"
     }
@@ -83,6 +89,7 @@ impl Deed {
                 invocation: InvocationId::from_slice(&bytes(&line.invocation)?)?,
             },
             class: FaultClass::from_word(&line.class).filter(|class| class.is_votable())?,
+            policy: Digest::from_slice(&bytes(&line.policy)?)?,
         })
     }
 }
@@ -145,6 +152,7 @@ mod tests {
             rung: 1,
             run: Incarnation { boot: BootId([1; 16]), invocation: InvocationId([2; 16]) },
             class: FaultClass::Hang,
+            policy: Digest([3; 32]),
         };
         assert_eq!(Deed::from_line(&deed.to_line()), Some(deed.clone()));
         let line = deed.to_line();
