@@ -60,7 +60,7 @@ pub(super) async fn follow_unit(bus: &DBusProxy<'_>, path: &str, unit: &str) -> 
 
 /// The end of a page unit's job: added before the unit is started, removed when it has ended.
 pub(super) fn end_of(unit: &str) -> zbus::Result<MatchRule<'static>> {
-    Ok(signals().sender(SYSTEMD).member("JobRemoved").arg(2, unit.to_owned()).build()?)
+    signals().sender(SYSTEMD).member("JobRemoved").arg(2, unit.to_owned()).build()
 }
 
 /// A proxy of systemd itself.

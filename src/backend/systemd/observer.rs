@@ -45,13 +45,16 @@ pub(super) enum Ask {
     Job(String, oneshot::Sender<String>),
 }
 
+/// Whether a state allows a job.
+pub(super) type Check = Box<dyn Fn(&UnitState) -> Result<(), BackendError> + Send>;
+
 /// A job for one unit.
 pub(super) struct Order {
     pub(super) subject: SubjectName,
     /// The run that it is for.
     pub(super) run: Incarnation,
     /// Whether the state, read right before, allows it.
-    pub(super) check: Box<dyn Fn(&UnitState) -> Result<(), BackendError> + Send>,
+    pub(super) check: Check,
     pub(super) job: Job,
 }
 
