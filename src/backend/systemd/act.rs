@@ -12,8 +12,8 @@
 
 use super::bus::manager;
 use super::deed::Deed;
-use super::manager::FAIL;
 use super::observer::{Ask, Job, Live, Order};
+use super::proxy::FAIL;
 use crate::backend::{ActReport, BackendError};
 use crate::clock;
 use crate::config::paths::Paths;

@@ -1,8 +1,8 @@
 //! The connection to the system bus, and what is asked of it.
 
 use super::facts::Facts;
-use super::manager::{ManagerProxy, SERVICE, SYSTEMD, UNIT};
 use super::observer::Lost;
+use super::proxy::{ManagerProxy, SERVICE, SYSTEMD, UNIT};
 use crate::protocol::types::InvocationId;
 use std::time::Duration;
 use zbus::fdo::{DBusProxy, PropertiesProxy};

@@ -12,7 +12,7 @@
 
 use super::bus;
 use super::facts::{Clocks, Facts, Memory};
-use super::manager::{FAIL, ManagerProxy, SYSTEMD, UNIT};
+use super::proxy::{FAIL, ManagerProxy, SYSTEMD, UNIT};
 use crate::backend::{BackendError, BackendEvent};
 use crate::clock;
 use crate::protocol::evidence::{Activity, UnitState};

@@ -5,8 +5,8 @@
 
 use super::act::{gone, refused};
 use super::bus::{self, manager};
-use super::manager::FAIL;
 use super::observer::{Ask, Live};
+use super::proxy::FAIL;
 use crate::backend::BackendError;
 use crate::clock;
 use crate::config::paths::Paths;
