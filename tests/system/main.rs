@@ -7,6 +7,7 @@
 //! Nodes have no network besides `lo`. Each claim gets a node of its own over the same installed disk; at most two run at once.
 
 mod claims;
+mod driver;
 mod lab;
 mod node;
 mod stage;
@@ -27,6 +28,9 @@ type Show = fn(&'static Stage) -> Result<(), Unfit>;
 static STAGE: OnceLock<Result<Stage, Unfit>> = OnceLock::new();
 
 fn main() -> ExitCode {
+    if let Some(done) = driver::run() {
+        return done;
+    }
     let mut args = Arguments::from_args();
     args.test_threads = Some(args.test_threads.unwrap_or(AT_ONCE).min(AT_ONCE));
     let trials = claims::all().map(|(name, show)| Trial::ignorable_test(name, move || run(show))).collect();

@@ -19,7 +19,6 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const WATCH: Duration = Duration::from_secs(4);
 pub const PERSONAS: [&str; 3] = ["otto", "lior", "vera"];
 const JOURNAL: &str = "/var/lib/zeta-bft/warden/warden.journal";
-const RULE: &str = "/etc/polkit-1/rules.d/49-zeta-bft.rules";
 
 /// What a node is told beside what `init` wrote: `conf.d/50-claim.toml`, and units of its own.
 #[derive(Clone, Debug)]
@@ -137,7 +136,6 @@ impl Node {
         }
         machine.boot()?;
         let node = Self { machine };
-        node.allow_configured_units();
         let units = config.units.keys().map(String::as_str);
         node.ask(&["systemctl", "enable", "--now", "zeta-bft.target"]);
         for unit in units {
@@ -165,12 +163,6 @@ impl Node {
         Self { machine }
     }
 
-    /// Writes the polkit rule anew from the configuration, as an operator does who changed it.
-    pub fn allow_configured_units(&self) {
-        let rule = self.ask(&["zeta-bft", "polkit"]);
-        fs::write(self.file(RULE), rule + "\n").expect("a place for the rule");
-    }
-
     /// Runs a command in the node that must succeed; gives what it printed.
     #[track_caller]
     pub fn ask(&self, words: &[&str]) -> String {
@@ -194,9 +186,9 @@ impl Node {
         Quorum { code: done.code, view: serde_json::from_str(&done.out).unwrap_or(Value::Null) }
     }
 
-    /// How long each job of the warden's took from the last look until PID 1 had it, in microseconds.
+    /// How long each job of the hand's took from the last look until PID 1 had it, in microseconds.
     pub fn windows(&self) -> Vec<u64> {
-        let log = self.ask(&["journalctl", "-o", "cat", "-u", "zeta-bft-warden.service"]);
+        let log = self.ask(&["journalctl", "-o", "cat", "-u", "zeta-bft-hand.service"]);
         let window = |line: &str| line.split_once("window_us=")?.1.split_whitespace().next()?.parse().ok();
         log.lines().filter_map(window).collect()
     }

@@ -8,7 +8,7 @@ super::claims! {
     a_guardian_reads_no_key_traces_nobody_and_signals_nobody,
     a_persona_restarts_no_unit_and_kills_no_other_wrapper,
     a_forged_signal_on_the_bus_moves_nothing,
-    the_wardens_user_may_act_on_configured_units_alone,
+    the_wardens_user_may_start_pages_and_act_on_no_unit,
     the_warden_has_no_network_and_its_scrape_port_comes_from_systemd,
     the_units_are_as_closed_as_stated,
     a_shared_user_is_refused_and_where_allowed_isolation_is_off,
@@ -105,23 +105,32 @@ fn manager(node: &Node, method: &str, signature: &str, words: &[&str]) -> bool {
     node.exec_as("zeta-bft-warden", &call).ok()
 }
 
-fn the_wardens_user_may_act_on_configured_units_alone(stage: &'static Stage) -> Result<(), Unfit> {
-    let config = Config::acting().service("worker", SLEEPER, "");
-    let node = Node::healthy_with(stage, &config)?;
+fn the_wardens_user_may_start_pages_and_act_on_no_unit(stage: &'static Stage) -> Result<(), Unfit> {
+    let run = "[[subjects.worker.ladder]]\naction = \"run\"\nargv = [\"/bin/true\"]\n";
+    let node = Node::healthy_with(stage, &Config::acting().service("worker", SLEEPER, run))?;
     node.sh("systemd-run --unit=stranger sleep infinity").expect_ok();
-    assert!(manager(&node, "RestartUnit", "ss", &["worker.service", "fail"]), "the warden cannot do its work");
-    assert!(manager(&node, "ResetFailedUnit", "s", &["worker.service"]));
-    assert!(manager(&node, "KillUnit", "ssi", &["worker.service", "main", "9"]));
-    let before = node.unit("stranger.service");
-    for (method, signature, rest) in
-        [("RestartUnit", "ss", &["fail"][..]), ("StopUnit", "ss", &["fail"]), ("KillUnit", "ssi", &["main", "9"])]
-    {
-        let unit = |unit: &'static str| [&[unit], rest].concat();
-        for name in ["stranger.service", "dbus.service", "zeta-bft-warden.service", "systemd-journald.service"] {
-            assert!(!manager(&node, method, signature, &unit(name)), "{method} of {name}");
+    let units = ["worker.service", "zeta-otto.service", "stranger.service", "dbus.service", "zeta-bft-hand.service"];
+    let before = units.map(|unit| node.unit(unit).run().to_owned());
+    for unit in units {
+        for (method, signature, rest) in [
+            ("StartUnit", "ss", &["fail"][..]),
+            ("RestartUnit", "ss", &["fail"]),
+            ("StopUnit", "ss", &["fail"]),
+            ("KillUnit", "ssi", &["main", "9"]),
+            ("ResetFailedUnit", "s", &[]),
+        ] {
+            assert!(!manager(&node, method, signature, &[&[unit], rest].concat()), "{method} of {unit}");
         }
     }
-    assert_eq!(node.unit("stranger.service").run(), before.run());
+    for unit in ["zeta-bft-rung@worker-0.service", "zeta-bft-page@x.service", "zeta-bft-page@1.timer"] {
+        assert!(!manager(&node, "StartUnit", "ss", &[unit, "fail"]), "start of {unit}");
+    }
+    let page = "zeta-bft-page@1234567.service";
+    assert!(
+        !manager(&node, "StopUnit", "ss", &[page, "fail"]) && !manager(&node, "RestartUnit", "ss", &[page, "fail"])
+    );
+    assert!(manager(&node, "StartUnit", "ss", &[page, "fail"]), "the warden cannot call anybody");
+    assert_eq!(units.map(|unit| node.unit(unit).run().to_owned()), before);
     let transient = ["evil.service", "fail", "1", "Description", "s", "evil", "0"];
     assert!(!manager(&node, "StartTransientUnit", "ssa(sv)a(sa(sv))", &transient), "it makes units of its own");
     assert!(!manager(&node, "EnableUnitFiles", "asbb", &["1", "worker.service", "false", "true"]));
@@ -153,7 +162,8 @@ fn the_warden_has_no_network_and_its_scrape_port_comes_from_systemd(stage: &'sta
 }
 
 /// What `systemd-analyze security` may at most say, in tenths. The agent needs /proc of others and loopback.
-const EXPOSURE: [(&str, u32); 2] = [("zeta-bft-warden.service", 15), ("zeta-bft-agent@otto.service", 25)];
+const EXPOSURE: [(&str, u32); 3] =
+    [("zeta-bft-warden.service", 15), ("zeta-bft-agent@otto.service", 25), ("zeta-bft-hand.service", 15)];
 
 fn the_units_are_as_closed_as_stated(stage: &'static Stage) -> Result<(), Unfit> {
     let machine = stage.with_committee()?;

@@ -2,6 +2,7 @@
 
 mod crashes;
 mod faults;
+mod hand;
 mod install;
 mod isolation;
 mod machines;
@@ -21,6 +22,7 @@ pub fn all() -> impl Iterator<Item = Claim> {
         vendor_clis::CLAIMS,
         crashes::CLAIMS,
         operator::CLAIMS,
+        hand::CLAIMS,
         faults::CLAIMS,
         install::CLAIMS,
         isolation::CLAIMS,

@@ -6,6 +6,7 @@ use crate::stage::Stage;
 
 super::claims! {
     a_page_leaves_through_a_unit_of_its_own,
+    a_page_that_was_sent_leaves_nothing_behind,
     a_run_rung_runs_as_root_in_its_own_unit_and_its_output_is_in_the_receipt,
     a_file_is_moved_aside_by_the_rung_unit,
 }
@@ -30,6 +31,25 @@ fn a_page_leaves_through_a_unit_of_its_own(stage: &'static Stage) -> Result<(), 
     assert!(first.starts_with("zeta-bft-page "), "{first}");
     let units = node.ask(&["journalctl", "-u", "zeta-bft-page@*", "--no-pager", "-o", "cat"]);
     assert!(!units.is_empty(), "no page unit was started");
+    Ok(())
+}
+
+fn a_page_that_was_sent_leaves_nothing_behind(stage: &'static Stage) -> Result<(), Unfit> {
+    let page = "[page]\ncommand = [\"/bin/sh\", \"-c\", \"echo $* | systemd-cat -t paged\", \"page\"]\n";
+    let mut config = Config::drilling().with(page);
+    // One cause about one subject pages once an hour.
+    let names = ["one", "two", "three"];
+    for name in names {
+        config = config.service(name, SLEEPER, &format!("[[subjects.{name}.ladder]]\naction = \"page\"\n"));
+    }
+    let node = Node::healthy_with(stage, &config)?;
+    for name in names {
+        node.signal(&format!("{name}.service"), "KILL");
+    }
+    let sent = || node.ask(&["journalctl", "-t", "paged", "--no-pager", "-o", "cat"]);
+    node.await_until("three pages", || names.iter().all(|name| sent().contains(name)));
+    let left = || node.sh("ls -A /run/zeta-bft/warden/pages").out;
+    node.await_until("what was sent is gone", || left().is_empty());
     Ok(())
 }
 

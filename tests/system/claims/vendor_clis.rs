@@ -62,7 +62,6 @@ fn node(stage: &'static Stage) -> Result<Node, Unfit> {
     machine.prepare("/etc/systemd/system/vendor.service", VENDOR_UNIT)?;
     machine.boot()?;
     let node = Node::on(machine);
-    node.allow_configured_units();
     node.ask(&["systemctl", "enable", "--now", "zeta-bft.target"]);
     Ok(node)
 }
