@@ -117,7 +117,7 @@ fn a_node_killed_at_random_moments_of_50_repairs_executes_nothing_twice(stage: &
         let old = node.unit(unit);
         node.signal(unit, "KILL");
         repairs += 1;
-        if random.next_u32() % 6 == 0 {
+        if random.next_u32() % 10 == 0 {
             std::thread::sleep(Duration::from_millis(u64::from(random.next_u32() % 120)));
             node.kill();
             node.boot()?;
