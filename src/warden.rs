@@ -159,15 +159,11 @@ pub async fn run<B: Backend>(
     if named != key.public() {
         return Err(WardenError::NotTheRosters { named, held: key.public() });
     }
-    open.take_over(&roster, &settings.paths)?;
     let paths = &settings.paths;
     let (policy, backend) = (Arc::clone(&settings.policy), Arc::new(backend));
     let personas: Vec<PersonaId> = roster.members().map(|member| member.persona.clone()).collect();
     let metrics = WardenMetrics::new(&policy, &personas, settings.isolation);
     let health = Health::starting();
-    if let Some(damage) = &open.recovered.damage {
-        health.not_ready(damage.clone());
-    }
     let (stop, stopped) = watch::channel(false);
     let (announce, exposition) = (paths.metrics_address("warden"), metrics.exposition());
     // On a node the warden has no network of its own: the port is passed in.
@@ -194,6 +190,11 @@ pub async fn run<B: Backend>(
         serve(&paths.operator_socket(), 0o600, &[OperatorSocket::NAME], operator.routes())?,
         serve(&paths.inspect_socket(), shared, &[InspectSocket::NAME], inspect.routes())?,
     ];
+    // Only now that nothing of the outside can keep it from starting is anything written.
+    open.take_over(&roster, paths)?;
+    if let Some(damage) = &open.recovered.damage {
+        health.not_ready(damage.clone());
+    }
     let returns = mpsc::unbounded_channel();
     let journal = open.journal.map(|journal| JournalThread::start(journal, returns.0.clone(), fail_closed));
     let journal = journal.transpose().map_err(|source| WardenError::System { what: "start a thread", source })?;

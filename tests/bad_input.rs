@@ -411,11 +411,11 @@ fn a_folder_in_use_is_left_to_those_who_use_it() {
     );
     says(
         &folder.refused(&["agent", "--persona", "otto"]),
-        &["agent-otto.sock is in use by a running process (pid ", "hint: stop the other agent"],
+        &["agent-otto/agent.sock is in use by a running process (pid ", "hint: stop the other agent"],
     );
     says(
         &folder.refused(&["wrap", "--persona", "otto"]),
-        &["wrap-otto.sock is in use by a running process (pid ", "hint: "],
+        &["wrap-otto/wrap.sock is in use by a running process (pid ", "hint: "],
     );
     let (code, view) = folder.quorum().unwrap();
     assert_eq!((code, &view["status"]), (Some(0), &"healthy".into()), "{view}");
@@ -434,13 +434,16 @@ fn a_scrape_port_in_use_is_named_and_nothing_is_left_running() {
     let said = text(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     says(&said, &[&address, "`warden` ended with exit status 1 before the committee was ready"]);
-    assert!(std::fs::read_dir(folder.paths.run()).unwrap().next().is_none(), "no socket is left");
+    let left = std::fs::read_dir(folder.paths.run()).unwrap().map(|entry| entry.unwrap().path());
+    let left: Vec<_> = left.filter(|path| !path.is_dir() || path.read_dir().unwrap().next().is_some()).collect();
+    assert!(left.is_empty(), "{left:?} is left");
 }
 
 #[test]
 fn a_socket_that_a_stranger_serves_is_never_taken_and_one_left_behind_is_replaced() {
     let folder = Folder::ready();
     let socket = folder.paths.warden_socket();
+    std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
     let stranger = UnixListener::bind(&socket).unwrap();
     let said = folder.refused(&["up"]);
     says(&said, &["error: something still serves ", "warden.sock", "hint: stop the process that serves it"]);
@@ -456,8 +459,9 @@ fn a_socket_that_a_stranger_serves_is_never_taken_and_one_left_behind_is_replace
 fn a_file_where_a_socket_should_be_is_not_removed() {
     let folder = Folder::ready();
     let place = folder.paths.agent_socket(&PersonaId::new("otto").unwrap());
+    std::fs::create_dir_all(place.parent().unwrap()).unwrap();
     std::fs::write(&place, "somebody's").unwrap();
-    says(&folder.refused(&["agent", "--persona", "otto"]), &["agent-otto.sock exists and is no socket"]);
+    says(&folder.refused(&["agent", "--persona", "otto"]), &["agent-otto/agent.sock exists and is no socket"]);
     assert_eq!(read(&place), "somebody's");
 }
 
