@@ -101,6 +101,8 @@ struct Watched {
     facts: Facts,
     /// Signals of its properties so far: a reading that one of them overtook is made again.
     signals: u64,
+    /// It was shown while it is not to be told yet whether it stays down.
+    settling: bool,
     memory: Memory,
     /// Jobs that were seen to begin, by the run they began on.
     jobs: BTreeMap<u32, InvocationId>,
@@ -191,6 +193,7 @@ impl Observer {
                     unit: wanted.unit.clone(),
                     facts: Facts::default(),
                     signals: 0,
+                    settling: false,
                     memory: memories.get(&wanted.subject).copied().unwrap_or_default(),
                     jobs: BTreeMap::new(),
                     shown: None,
@@ -396,7 +399,9 @@ impl Observer {
     /// The first unit of which it is open whether it stays down, and for how long.
     fn settles(&self) -> Option<(Duration, String)> {
         let clocks = Clocks { boot: clock::now(), monotonic: clock::monotonic() };
-        let open = self.units.iter().filter_map(|(path, watched)| Some((watched.facts.settles_in(clocks)?, path)));
+        // What was shown as open is formed again, also when its time ran out just after it was shown.
+        let open = self.units.iter().filter(|(_, watched)| watched.settling);
+        let open = open.map(|(path, watched)| (watched.facts.settles_in(clocks).unwrap_or_default(), path));
         open.min().map(|(left, path)| (left + Duration::from_millis(1), path.clone()))
     }
 
@@ -404,6 +409,7 @@ impl Observer {
     fn form(&mut self, path: &str) {
         let clocks = Clocks { boot: clock::now(), monotonic: clock::monotonic() };
         let Some(watched) = self.units.get_mut(path) else { return };
+        watched.settling = !self.reloading && watched.facts.settles_in(clocks).is_some();
         watched.memory.rung_runs = self.rungs.values().any(|(whose, runs)| *runs && *whose == watched.subject);
         let state = if self.reloading { None } else { watched.facts.state(watched.memory, self.boot, clocks) };
         let same = match (watched.shown, state) {

@@ -20,9 +20,10 @@ super::claims! {
     what_k3s_does_to_the_node_ends_none_of_ours,
 }
 
-const SLEEPER: &str = "[Service]\nExecStart=/bin/sleep infinity\n";
+const SLEEPER: &str = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/sleep infinity\n";
 /// A start that takes a while keeps an episode in `acting`.
-const SLOW: &str = "[Service]\nExecStartPre=/bin/sleep 2\nExecStart=/bin/sleep infinity\n";
+const SLOW: &str =
+    "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStartPre=/bin/sleep 2\nExecStart=/bin/sleep infinity\n";
 const PHASES: [&str; 5] = ["suspect", "challenged", "certified", "acting", "settling"];
 
 /// At most one attempt for each (warden, episode, rung, round), each ended at most once for good, and no start without one.

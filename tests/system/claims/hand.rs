@@ -15,9 +15,10 @@ super::claims! {
     a_hand_that_is_killed_or_hangs_costs_no_repair,
 }
 
-const SLEEPER: &str = "[Service]\nExecStart=/bin/sleep infinity\n";
+const SLEEPER: &str = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/sleep infinity\n";
 /// A start that takes a while: its job is queued for as long.
-const SLOW: &str = "[Service]\nExecStartPre=/bin/sleep 5\nExecStart=/bin/sleep infinity\n";
+const SLOW: &str =
+    "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStartPre=/bin/sleep 5\nExecStart=/bin/sleep infinity\n";
 const SOCKET: &str = "/run/zeta-bft/hand.sock";
 /// Nobody's run.
 const NO_RUN: &str = "00000000000000000000000000000001";

@@ -16,7 +16,7 @@ super::claims! {
     a_hold_is_kept_over_a_crash_and_a_restart_of_the_warden,
 }
 
-const SLEEPER: &str = "[Service]\nExecStart=/bin/sleep infinity\n";
+const SLEEPER: &str = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/sleep infinity\n";
 
 fn what_the_operator_stopped_disabled_masked_or_took_away_is_left_alone(stage: &'static Stage) -> Result<(), Unfit> {
     let mut config = Config::acting();
@@ -89,7 +89,8 @@ fn what_only_looks_like_a_stop_is_left_alone(stage: &'static Stage) -> Result<()
 }
 
 /// A service whose start takes a while, so that an episode stays in each of its states for some time.
-const SLOW: &str = "[Service]\nExecStartPre=/bin/sleep 2\nExecStart=/bin/sleep infinity\n";
+const SLOW: &str =
+    "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStartPre=/bin/sleep 2\nExecStart=/bin/sleep infinity\n";
 
 fn a_stop_during_an_episode_ends_it(stage: &'static Stage) -> Result<(), Unfit> {
     let node = Node::healthy_with(stage, &Config::drilling().service("worker", SLOW, "exit0 = \"fault\""))?;
