@@ -79,8 +79,7 @@ fn run(stage: &'static Stage) -> Result<(), Unfit> {
     let service = |restart: &str| {
         format!("[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/sleep infinity\n{restart}\n")
     };
-    let enabled = |unit: String| format!("{unit}[Install]\nWantedBy=multi-user.target\n");
-    let config = Config::drilling().service("bench", &enabled(service("Restart=no")), "kind = \"unit\"");
+    let config = Config::drilling().service("bench", &service("Restart=no"), "");
     let node = Node::healthy_with(stage, &config)?;
     let own = std::env::current_exe()?;
     let place = node.machine.file(DRIVER);
