@@ -33,6 +33,8 @@ use zbus::proxy::CacheProperties;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// Changes that may wait for a slow reader.
 const EVENTS: usize = 256;
+/// Longest that a deed waits for a connection that is being made anew: well within the time that the warden gives an act.
+const RECONNECT: Duration = Duration::from_secs(2);
 /// Questions that may wait for the task that follows the bus.
 const ASKS: usize = 64;
 
@@ -62,7 +64,11 @@ impl SystemdBackend {
                 "warden and hand read different configurations: `systemctl restart zeta-bft-hand zeta-bft-warden`";
             return Err(BackendError::Untouched(why.into()));
         }
-        let live = self.live().map_err(|error| BackendError::Untouched(error.to_string()))?;
+        // Whoever asks has a connection already; when the bus came back just now, this one's may be a moment late.
+        let mut live = self.live.subscribe();
+        let live = tokio::time::timeout(RECONNECT, live.wait_for(Option::is_some)).await;
+        let live = live.ok().and_then(Result::ok).and_then(|live| live.clone());
+        let live = live.ok_or_else(|| BackendError::Untouched(act::gone().to_string()))?;
         act::act(&live, &self.policy, &self.paths, deed).await
     }
 

@@ -1,11 +1,13 @@
 //! Silence: when a process that runs is said to hang, and when the observer had better say nothing.
 //!
 //! Rules implemented here (DESIGN §5 "soft evidence is adaptive"):
-//! * A sign of life is *due* (a ping was sent, a heartbeat's time has come) and is *late* until it comes. Silence is counted
-//!   from the first one that is due and has not come, never from an event that nobody asked for.
-//! * Silent means: at least [`MISSED`] of them missed in a row, *and* the patience is over. The patience follows the
-//!   observed lateness (mean and deviation, as TCP's retransmission timer, RFC 6298), scaled by the observer's own health;
-//!   it is never below the configured one and never above [`LONGEST`] times that.
+//! * A sign of life is *due* (a ping was sent, a heartbeat's time has come) and is *late* until it comes.
+//! * A process that is pinged is silent since its last answer, but since no longer than one interval before the first ping
+//!   that it did not answer: what the observer did not ask for in time is not the process's silence. One that speaks by
+//!   itself is silent since its next word was due.
+//! * Silent means: at least [`MISSED`] of them missed in a row, *and* the patience is over, *and* the first of them is later
+//!   than they usually are (mean and deviation of the observed lateness, as TCP's retransmission timer, RFC 6298). Both are
+//!   scaled by the observer's own health; the patience is never above [`LONGEST`] times the configured one.
 //! * Nobody is silent in his grace: a young run that has not yet answered [`PROVEN`] times, a resume from suspend, or the
 //!   observer's own sleep. Time in which the observer itself was late is not counted at all.
 //! * A run that was never heard gets the longest patience: not being seen is not being unwell.
@@ -36,8 +38,10 @@ pub enum Liveness {
 /// Watches one run of one process for signs of life: answers to pings, or heartbeats.
 #[derive(Clone, Debug)]
 pub struct HangDetector {
-    /// Time between two heartbeats; `None`: signs of life are asked for, one by one.
-    every: Option<Duration>,
+    /// Whether signs of life are asked for, one by one, or come by themselves.
+    source: Source,
+    /// Time between two of them.
+    every: Duration,
     /// Least patience.
     patience: Duration,
     quiet_until: Timestamp,
@@ -52,19 +56,27 @@ pub struct HangDetector {
     lateness: Lateness,
 }
 
+/// Where signs of life come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Pings,
+    Heartbeats,
+}
+
 impl HangDetector {
-    /// For a process that is asked by pings.
-    pub fn of_pings(patience: Duration) -> Self {
-        Self::new(None, patience)
+    /// For a process that is asked by pings, `every` so often.
+    pub fn of_pings(every: Duration, patience: Duration) -> Self {
+        Self::new(Source::Pings, every, patience)
     }
 
     /// For a process that speaks by itself, `every` so often.
     pub fn of_heartbeats(every: Duration, patience: Duration) -> Self {
-        Self::new(Some(every), patience)
+        Self::new(Source::Heartbeats, every, patience)
     }
 
-    fn new(every: Option<Duration>, patience: Duration) -> Self {
+    fn new(source: Source, every: Duration, patience: Duration) -> Self {
         Self {
+            source,
             every,
             patience,
             quiet_until: Timestamp::ZERO,
@@ -79,7 +91,7 @@ impl HangDetector {
 
     /// A new run began, or was first seen, now; it is in grace until `quiet_until`.
     pub fn restart(&mut self, now: Timestamp, quiet_until: Timestamp) {
-        *self = Self::new(self.every, self.patience);
+        *self = Self::new(self.source, self.every, self.patience);
         self.excuse(now, quiet_until);
     }
 
@@ -88,7 +100,12 @@ impl HangDetector {
         self.quiet_until = self.quiet_until.max(quiet_until);
         self.fresh = false;
         self.asked = 0;
-        self.due = self.every.map(|every| now + every);
+        self.due = self.next_due(now);
+    }
+
+    /// When the next sign of life is due that nobody has to ask for.
+    fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
+        (self.source == Source::Heartbeats).then_some(now + self.every)
     }
 
     /// The observer was late by `delay`: that time is not the process's silence.
@@ -112,7 +129,7 @@ impl HangDetector {
         self.fresh = true;
         self.heard_at = Some(now);
         self.asked = 0;
-        self.due = self.every.map(|every| now + every);
+        self.due = self.next_due(now);
     }
 
     /// When it was last heard in this run.
@@ -122,25 +139,34 @@ impl HangDetector {
 
     /// When silence becomes a fault, if nothing comes until then.
     pub fn deadline(&self, health: &SelfHealth) -> Option<Timestamp> {
+        let due = self.due?;
         let longest = self.patience * LONGEST;
-        let patience = if self.heard == 0 {
-            longest
+        let deadline = if self.heard == 0 {
+            due + longest
         } else {
-            (self.lateness.bound().max(self.patience) * health.multiplier()).min(longest)
+            let scaled = |time: Duration| (time * health.multiplier()).min(longest);
+            (self.silent_since(due) + scaled(self.patience)).max(due + scaled(self.lateness.bound()))
         };
-        let deadline = self.due? + patience;
         Some(if self.heard < PROVEN || !self.fresh { deadline.max(self.quiet_until) } else { deadline })
+    }
+
+    /// From when silence is counted, when `due` is the first sign of life that has not come.
+    fn silent_since(&self, due: Timestamp) -> Timestamp {
+        match (self.source, self.heard_at.filter(|_| self.fresh)) {
+            (Source::Pings, Some(heard)) => heard.clamp(due - self.every, due),
+            _ => due,
+        }
     }
 
     /// What to say of the run now.
     pub fn liveness(&self, now: Timestamp, health: &SelfHealth) -> Liveness {
-        let missed = match (self.every, self.due) {
-            (None, _) => self.asked,
-            (Some(every), Some(due)) if due <= now => {
-                let more = now.saturating_since(due).as_nanos() / every.as_nanos().max(1);
+        let missed = match (self.source, self.due) {
+            (Source::Pings, _) => self.asked,
+            (Source::Heartbeats, Some(due)) if due <= now => {
+                let more = now.saturating_since(due).as_nanos() / self.every.as_nanos().max(1);
                 u32::try_from(more).unwrap_or(u32::MAX).saturating_add(1)
             }
-            (Some(_), _) => 0,
+            (Source::Heartbeats, _) => 0,
         };
         if missed >= MISSED && self.deadline(health).is_some_and(|deadline| deadline <= now) {
             Liveness::Silent

@@ -24,6 +24,7 @@ const JOURNAL: &str = "/var/lib/zeta-bft/warden/warden.journal";
 #[derive(Clone, Debug)]
 pub struct Config {
     head: String,
+    tick_interval: &'static str,
     tables: String,
     units: BTreeMap<String, String>,
 }
@@ -31,12 +32,18 @@ pub struct Config {
 impl Config {
     /// It acts, by the real budgets.
     pub fn acting() -> Self {
-        Self { head: "mode = \"act\"\n".into(), tables: String::new(), units: BTreeMap::new() }
+        Self { head: "mode = \"act\"\n".into(), tick_interval: "2s", tables: String::new(), units: BTreeMap::new() }
     }
 
     /// It acts, without budgets and cool-downs.
     pub fn drilling() -> Self {
         Self::acting().with("[policy.drill]\nenabled = true\n")
+    }
+
+    /// Personas rest so long between two ticks.
+    pub fn ticking_every(mut self, interval: &'static str) -> Self {
+        self.tick_interval = interval;
+        self
     }
 
     /// Further tables.
@@ -56,8 +63,8 @@ impl Config {
     fn text(&self) -> String {
         let mut text = self.head.clone();
         for persona in PERSONAS {
-            let command = "command = [\"/bin/sh\", \"-c\", \"date; sleep 0.2\"]\ntick_interval = \"2s\"";
-            let _ = write!(text, "[personas.{persona}]\n{command}\n");
+            let command = "command = [\"/bin/sh\", \"-c\", \"date; sleep 0.2\"]";
+            let _ = write!(text, "[personas.{persona}]\n{command}\ntick_interval = \"{}\"\n", self.tick_interval);
         }
         text + &self.tables
     }

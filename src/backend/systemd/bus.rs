@@ -1,6 +1,6 @@
 //! The connection to the system bus, and what is asked of it.
 
-use super::facts::Facts;
+use super::facts::{Facts, Glance};
 use super::observer::Lost;
 use super::proxy::{ManagerProxy, SERVICE, SYSTEMD, UNIT};
 use crate::protocol::types::InvocationId;
@@ -68,10 +68,16 @@ pub(super) async fn manager(connection: &Connection) -> zbus::Result<ManagerProx
     ManagerProxy::builder(connection).cache_properties(CacheProperties::No).build().await
 }
 
-/// The run of a unit, as systemd has it now.
-pub(super) async fn invocation(connection: Connection, path: String) -> Result<InvocationId, Lost> {
-    let run = of_unit(&connection, path).await?.get(UNIT.try_into()?, "InvocationID").await?;
-    Ok(Vec::<u8>::try_from(run).ok().and_then(|run| InvocationId::from_slice(&run)).unwrap_or_default())
+/// The little of a unit that shows whether all its signals have come: two small questions, asked at once.
+pub(super) async fn glance(connection: Connection, path: String, unit: String) -> Result<Glance, Lost> {
+    let (properties, manager) = tokio::try_join!(of_unit(&connection, path), manager(&connection))?;
+    let run = async { Ok::<_, Lost>(properties.get(UNIT.try_into()?, "InvocationID").await?) };
+    let names = [unit.as_str()];
+    let listed = async { Ok::<_, Lost>(manager.list_units_by_names(&names).await?) };
+    let (run, listed) = tokio::try_join!(run, listed)?;
+    let invocation = Vec::<u8>::try_from(run).ok().and_then(|run| InvocationId::from_slice(&run)).unwrap_or_default();
+    let (_, _, _, active_state, sub_state, _, _, job, ..) = listed.into_iter().next().ok_or(Lost::NoUnit(unit))?;
+    Ok(Glance { invocation, active_state, sub_state, job })
 }
 
 async fn of_unit(connection: &Connection, path: String) -> zbus::Result<PropertiesProxy<'static>> {

@@ -50,6 +50,16 @@ pub(super) struct Facts {
     restart_sec_next: Option<u64>,
 }
 
+/// What PID 1 says of a unit when it is asked in passing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Glance {
+    pub(super) invocation: InvocationId,
+    pub(super) active_state: String,
+    pub(super) sub_state: String,
+    /// Its job's number; 0: none.
+    pub(super) job: u32,
+}
+
 /// The two clocks of a node at one moment: systemd stamps with the monotonic one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clocks {
@@ -133,6 +143,12 @@ impl Facts {
     /// The run; all zero when there was none on this boot.
     pub(super) fn invocation(&self) -> InvocationId {
         InvocationId::from_slice(&self.invocation).unwrap_or_default()
+    }
+
+    /// Whether PID 1 says the same in passing: then no signal is missing.
+    pub(super) fn agrees(&self, glance: &Glance) -> bool {
+        (self.invocation(), &self.active_state, &self.sub_state, self.job)
+            == (glance.invocation, &glance.active_state, &glance.sub_state, glance.job)
     }
 
     /// Whether it has a running main process or could have one soon.

@@ -7,7 +7,9 @@
 //!   `org.freedesktop.systemd1`. Anybody on the bus can send a signal with any path to anybody.
 //! * systemd sends a unit's service properties before its unit properties; the state is formed after the second, so that it
 //!   is never half of one moment and half of another.
-//! * The answer to a reading counts after every signal that came before it ([`Observer::attend`]).
+//! * The answer to a question counts after every signal that came before it ([`Observer::attend`]). So a look is a glance
+//!   ([`bus::glance`]): what it says of run, state and job shows that no signal is missing. Where it contradicts them, all is
+//!   read anew.
 //! * While the bus or systemd is away or reloads, every unit is unseen.
 
 use super::bus;
@@ -124,6 +126,8 @@ pub(super) struct Observer {
     reloading: bool,
     /// A job of `shutdown.target` came or went: a shutdown may have begun, or been called off.
     ask_whether_stopping: bool,
+    /// The whole system goes down.
+    stopping: bool,
     ended_jobs: VecDeque<(String, String)>,
     waiting: Vec<(String, oneshot::Sender<String>)>,
     states: watch::Sender<BTreeMap<SubjectName, Option<UnitState>>>,
@@ -145,6 +149,8 @@ pub(super) enum Lost {
     OwnerChanged,
     #[error("the bus does not answer")]
     Late,
+    #[error("systemd does not list {0}")]
+    NoUnit(String),
     #[error("nobody listens any more")]
     Unheard,
     #[error("this boot's id cannot be read: {0}")]
@@ -170,6 +176,7 @@ impl Observer {
             rungs: BTreeMap::new(),
             reloading: false,
             ask_whether_stopping: true,
+            stopping: false,
             ended_jobs: VecDeque::new(),
             waiting: Vec::new(),
             states: watch::Sender::new(BTreeMap::new()),
@@ -214,11 +221,7 @@ impl Observer {
     /// Follows the bus until it is lost, or nobody listens.
     pub(super) async fn run(&mut self, asks: &mut mpsc::Receiver<Ask>) -> Result<std::convert::Infallible, Lost> {
         loop {
-            if std::mem::take(&mut self.ask_whether_stopping) {
-                let manager = self.manager.clone();
-                let state = self.attend(manager.system_state()).await??;
-                self.news.push(BackendEvent::Stopping(state == "stopping"));
-            }
+            self.ask_whether_stopping().await?;
             self.tell().await?;
             let settles = self.settles();
             tokio::select! {
@@ -273,30 +276,55 @@ impl Observer {
         Ok(())
     }
 
-    /// Reads a unit now, and whether the whole system goes down.
+    /// Asks PID 1 whether the system goes down, if a signal said that it may.
+    async fn ask_whether_stopping(&mut self) -> Result<(), Lost> {
+        while std::mem::take(&mut self.ask_whether_stopping) {
+            let manager = self.manager.clone();
+            self.stopping = self.attend(manager.system_state()).await?? == "stopping";
+            self.news.push(BackendEvent::Stopping(self.stopping));
+        }
+        Ok(())
+    }
+
+    /// How a unit is now, with its object; an error while that cannot be said, and while the whole system goes down.
     async fn look(&mut self, subject: &SubjectName) -> Result<Result<(String, UnitState), BackendError>, Lost> {
         let found = self.units.iter().find(|(_, watched)| watched.subject == *subject);
         let Some(path) = found.map(|(path, _)| path.clone()) else {
             return Ok(Err(BackendError::Refused(format!("{subject} is no configured subject"))));
         };
-        let (connection, manager) = (self.connection.clone(), self.manager.clone());
-        let stopping = self.attend(manager.system_state()).await??;
-        // Two calls make one reading: a change between them would leave it half of one moment and half of another.
-        for _ in 0..READINGS {
-            let before = self.units.get(&path).map(|watched| watched.signals);
-            let facts = self.attend(bus::properties(connection.clone(), path.clone())).await??;
-            if self.units.get(&path).map(|watched| watched.signals) == before {
-                self.know(&path, facts);
-                break;
-            }
+        if self.confirmed(&path).await?.is_none() {
+            self.read(&path).await?;
         }
-        if stopping == "stopping" {
-            self.news.push(BackendEvent::Stopping(true));
+        self.ask_whether_stopping().await?;
+        if self.stopping {
             return Ok(Err(BackendError::Untouched("the system is going down".into())));
         }
         let state = self.units.get(&path).and_then(|watched| watched.shown.flatten());
         let unseen = || BackendError::Untouched(format!("systemd does not say how {subject} is"));
         Ok(state.map(|state| (path, state)).ok_or_else(unseen))
+    }
+
+    /// What the signals say of a unit, once PID 1 has said the same in passing: everything was read, and what changes is
+    /// signalled. `None` when it contradicts them.
+    async fn confirmed(&mut self, path: &str) -> Result<Option<UnitState>, Lost> {
+        let Some(unit) = self.units.get(path).map(|watched| watched.unit.clone()) else { return Ok(None) };
+        let glance = self.attend(bus::glance(self.connection.clone(), path.to_owned(), unit)).await??;
+        let watched = self.units.get(path).filter(|watched| watched.facts.agrees(&glance));
+        Ok(watched.and_then(|watched| watched.shown.flatten()))
+    }
+
+    /// Reads all of a unit.
+    async fn read(&mut self, path: &str) -> Result<(), Lost> {
+        // Two calls make one reading: a change between them would leave it half of one moment and half of another.
+        for _ in 0..READINGS {
+            let before = self.units.get(path).map(|watched| watched.signals);
+            let facts = self.attend(bus::properties(self.connection.clone(), path.to_owned())).await??;
+            if self.units.get(path).map(|watched| watched.signals) == before {
+                self.know(path, facts);
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The last look and the job, with nothing between them but what has come in from the bus meanwhile.
@@ -309,11 +337,11 @@ impl Observer {
         let Some((path, unit)) = found.map(|(path, watched)| (path.clone(), watched.unit.clone())) else {
             return Ok(Err(BackendError::Refused(format!("{subject} is no configured subject"))));
         };
-        // Everything was read a moment ago, and what changes is signalled: this answer says that no signal is missing.
         let began = clock::monotonic();
-        let invocation = self.attend(bus::invocation(self.connection.clone(), path.clone())).await??;
-        let shown = self.units.get(&path).and_then(|watched| watched.shown.flatten());
-        let looked = shown.filter(|state| state.incarnation.invocation == invocation);
+        let looked = self.confirmed(&path).await?;
+        if self.stopping || self.ask_whether_stopping {
+            return Ok(Err(BackendError::Untouched("the system is going down".into())));
+        }
         let unseen = || BackendError::Untouched(format!("systemd does not say how {unit} is"));
         if let Err(refused) = looked.ok_or_else(unseen).and_then(|state| check(&state)) {
             return Ok(Err(refused));

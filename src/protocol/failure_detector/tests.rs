@@ -17,7 +17,7 @@ fn answered(detector: &mut HangDetector, from: u64, count: u64, round_trip: u64)
 }
 
 fn pinged() -> HangDetector {
-    let mut detector = HangDetector::of_pings(PATIENCE);
+    let mut detector = HangDetector::of_pings(PING, PATIENCE);
     detector.restart(at(0), at(0));
     detector
 }
@@ -30,11 +30,36 @@ fn silence_needs_two_missed_pings_and_the_patience() {
     detector.asked(at(next));
     assert_eq!(detector.liveness(at(next + 5_000), &health), Liveness::Answering, "one ping proves nothing");
     detector.asked(at(next + 250));
-    assert_eq!(detector.liveness(at(next + 599), &health), Liveness::Answering);
-    assert_eq!(detector.deadline(&health), Some(at(next + 600)));
-    assert_eq!(detector.liveness(at(next + 600), &health), Liveness::Silent);
-    detector.heard(at(next + 601), Some(Duration::from_millis(601)));
-    assert_eq!(detector.liveness(at(next + 602), &health), Liveness::Answering);
+    // Its last answer came 1 ms after the ping before.
+    let over = next - 249 + 600;
+    assert_eq!(detector.liveness(at(over - 1), &health), Liveness::Answering);
+    assert_eq!(detector.deadline(&health), Some(at(over)));
+    assert_eq!(detector.liveness(at(over), &health), Liveness::Silent);
+    detector.heard(at(over + 1), Some(Duration::from_millis(352)));
+    assert_eq!(detector.liveness(at(over + 2), &health), Liveness::Answering);
+}
+
+#[test]
+fn what_was_not_asked_in_time_is_not_the_processs_silence() {
+    let health = SelfHealth::default();
+    let mut detector = pinged();
+    let next = answered(&mut detector, 0, 8, 1);
+    // The observer pings again only after two seconds.
+    detector.asked(at(next + 2_000));
+    detector.asked(at(next + 2_001));
+    assert_eq!(detector.deadline(&health), Some(at(next + 2_000 - 250 + 600)));
+}
+
+#[test]
+fn an_answer_that_usually_takes_long_is_given_its_usual_time() {
+    let health = SelfHealth::default();
+    let mut detector = pinged();
+    // The deviation of what never changes dies out: 500 ms each, and 500 ms it is given, though the patience ends before.
+    let next = answered(&mut detector, 0, 80, 500);
+    detector.asked(at(next));
+    detector.asked(at(next + 250));
+    let given = detector.deadline(&health).unwrap().saturating_since(at(next));
+    assert!((Duration::from_millis(500)..Duration::from_millis(610)).contains(&given), "{given:?}");
 }
 
 #[test]
@@ -59,7 +84,7 @@ fn an_unwell_observer_is_more_patient_and_recovers() {
     detector.asked(at(next));
     detector.asked(at(next + 250));
     health.note(at(next), Duration::from_millis(150));
-    assert_eq!(detector.deadline(&health), Some(at(next) + PATIENCE * 2));
+    assert_eq!(detector.deadline(&health), Some(at(next - 249) + PATIENCE * 2));
     for _ in 0..20 {
         health.note(at(next), Duration::from_secs(1));
     }
@@ -73,7 +98,7 @@ fn an_unwell_observer_is_more_patient_and_recovers() {
 #[test]
 fn a_young_run_is_in_grace_until_it_has_proven_itself() {
     let health = SelfHealth::default();
-    let mut detector = HangDetector::of_pings(PATIENCE);
+    let mut detector = HangDetector::of_pings(PING, PATIENCE);
     detector.restart(at(0), at(30_000));
     detector.asked(at(0));
     detector.asked(at(250));

@@ -72,7 +72,7 @@ impl Observation {
     ) -> Self {
         let patience = timing.hang.patience;
         let detector = match &policy.kind {
-            SubjectKind::Wrapper(_) => Some(HangDetector::of_pings(patience)),
+            SubjectKind::Wrapper(_) => Some(HangDetector::of_pings(timing.ping, patience)),
             SubjectKind::Agent(persona) if persona != me => {
                 Some(HangDetector::of_heartbeats(timing.heartbeat, patience))
             }
