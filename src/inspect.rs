@@ -1,6 +1,6 @@
 //! What is going on, for people and programs: plain facts of the protocol turned into the views of `inspect.proto`.
 //!
-//! Rules implemented here (DESIGN §7 "quorum --json"):
+//! Rules implemented here:
 //! * `status` is `lost` when fewer than q vendors live; `degraded` when some subject cannot be repaired, or anything at all is
 //!   not as it should be; `healthy` otherwise;
 //! * whatever is missing is said in one sentence of `notes`; the margin is shown, never hidden;

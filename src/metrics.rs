@@ -1,4 +1,4 @@
-//! Metric families of every daemon (DESIGN §7).
+//! Metric families of every daemon.
 //!
 //! * Label values are closed sets: subjects of the policy, personas of the roster, words of this program. Nothing that a
 //!   peer wrote becomes a label; a word outside its set is counted as `other`.

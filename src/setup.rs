@@ -3,7 +3,7 @@
 //! Rules:
 //! * nothing that exists is overwritten: a `node.toml` that is there counts, keys that are there are used;
 //! * the roster marks the end: a set-up that was interrupted is taken up again, a finished one is never repeated. So a
-//!   journal that is lost later is not quietly replaced by an empty one, which would give every budget back (DESIGN §8);
+//!   journal that is lost later is not quietly replaced by an empty one, which would give every budget back;
 //! * on a node the users must be there first, and the journal and its folder belong to the warden's.
 
 pub mod outside;

@@ -1,6 +1,6 @@
 //! The warden as a process: sockets and PID 1 around the core, the journal under it.
 //!
-//! Rules implemented here (DESIGN §2, §8):
+//! Rules implemented here:
 //! * One task owns the core ([`engine`]); sockets only hand inputs over ([`mailbox`]).
 //! * The journal is opened first, alone: a second warden on one folder gets no further. Damage lets the warden run, hold
 //!   everything and say so, but write nothing. A failed write or sync ends the process at once ([`journal_thread`]).

@@ -1,6 +1,6 @@
 //! The wire: generated messages, and the one implementation of the core's `Codec`.
 //!
-//! Rules implemented here (DESIGN §4):
+//! Rules implemented here:
 //! * encoding is deterministic: one statement has one encoding, and so one identity;
 //! * decoding is strict: every field is checked for presence, length, and membership of its closed set, and every list
 //!   for its bound; what is refused is named ([`DecodeError`]);

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 const PERSONAS: [&str; 5] = ["otto", "lior", "vera", "alexa", "riven"];
 /// Exposure of the worst unit of its kind, times ten: `systemd-analyze security` of systemd 252 says 0.7, 1.1, 1.5, 1.3 and
-/// 2.7.
+/// 2.8.
 const EXPOSURE: [(&str, u32); 5] = [
     ("zeta-bft-warden.service", 8),
     ("zeta-bft-hand.service", 12),

@@ -10,8 +10,8 @@
 #   * Nothing, by itself. A switch restarts all changed units at one moment: every guardian would be away at once, and
 #     every AI would be killed in the middle of a tick. So no daemon here is restarted, or stopped and started, because it
 #     changed (restartIfChanged = false, and stopIfChanged = false for whoever turns that on).
-#   * Instead it starts zeta-bft-rollout, which outlives the switch and goes one by one: the warden when nothing is under
-#     repair, then each agent once the one before votes again, then each wrapper between two of its ticks. The first
+#   * Instead it starts zeta-bft-rollout, which outlives the switch and goes one by one: hand and warden when nothing is
+#     under repair, then each agent once the one before votes again, then each wrapper between two of its ticks. The first
 #     failure ends it, with the others on the version they had (rollout.sh).
 #   * Every daemon carries the generation that it was started with in its environment. By that the rollout knows who is
 #     old, also when an earlier one was interrupted.
@@ -575,7 +575,7 @@ in
     page = mkOption {
       type = types.nullOr (types.submodule {
         options = {
-          command = mkOption { type = types.listOf types.str; description = "Gets cause, subject and text as well."; };
+          command = mkOption { type = types.listOf types.str; description = "Gets the text as its last argument, and ZETA_BFT_PAGE_CAUSE, _SUBJECT and _TEXT."; };
           limit = nullable duration "Longest it may take.";
         };
       });

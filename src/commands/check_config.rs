@@ -54,7 +54,7 @@ pub fn run(paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is configured, and how much failure it bears (DESIGN §3: `f+1+s ≤ q ≤ E−f'`).
+/// What is configured, and how much failure it bears (`f+1+s ≤ q ≤ E−f'`).
 fn summary(settings: &Settings) -> String {
     let policy = &settings.policy;
     let vendors: BTreeSet<_> = settings.personas.values().map(|persona| &persona.vendor).collect();

@@ -128,14 +128,14 @@ fn follow(settings: &Settings, no_start: bool, take_back: bool) -> ExitCode {
         Ok(RuleFile::Written(path)) => say!("wrote {}", path.display()),
         Ok(RuleFile::Unchanged(path)) => say!("{} is as it should be", path.display()),
         Ok(RuleFile::NoPolkit) => say!(
-            "there is no {}: the warden may do nothing until polkit is installed and `zeta-bft init --refresh` has run",
+            "there is no {}: no page can be sent until polkit is installed and `zeta-bft init --refresh` has run",
             outside::POLKIT_RULES
         ),
         Err((path, error)) => {
             failed = true;
             let path = path.display();
             complain!(
-                "error: cannot write {path}: {error}\n  hint: put there what `zeta-bft polkit` prints: until then the warden may do nothing"
+                "error: cannot write {path}: {error}\n  hint: put there what `zeta-bft polkit` prints: until then no page can be sent"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! What no ladder may do by itself (DESIGN §6 "never automatic"): refused where the configuration is read, so that neither
+//! What no ladder may do by itself: refused where the configuration is read, so that neither
 //! the voters' nor the operator's haste can bring it about.
 //!
 //! A `run` rung is root's own command line, and no list can foresee every way to write harm. This one catches what k3s

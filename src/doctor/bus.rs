@@ -1,4 +1,4 @@
-//! What the warden acts through: systemd as PID 1, the system bus, polkit and its rule.
+//! What is acted and called through: systemd as PID 1, the system bus, and for pages polkit and its rule.
 
 use super::finding::{Group, Section};
 use super::node::{Kind, Node, Unread};
@@ -29,7 +29,7 @@ pub struct Answers {
     pub connected: Result<(), Unread>,
 }
 
-/// Checks them. `rule`: the polkit rule that the configuration asks for, where there is one.
+/// Checks them. `rule`: the polkit rule that should be there, where that is known.
 pub fn check(node: &Node, answers: &Answers, rule: Option<&str>) -> Section {
     let mut section = Section::new(Group::Bus);
     if !is_pid_1(node) {
@@ -143,15 +143,15 @@ fn compare(node: &Node, rule: &str, section: &mut Section) {
         match node.read(&path) {
             Ok(text) if text.trim() == rule.trim() => return,
             Ok(_) => {
-                let text = "it is not the rule that the configuration asks for: a repair that is missing in it is refused, one \
-                            that it has too many is a right nobody needs";
+                let text = "it is not the rule that `zeta-bft polkit` prints: where it allows less, no page can be sent; where it \
+                            allows more, that is a right nobody needs";
                 return section.error("polkit-rule-differs", &path, text, write);
             }
             Err(Unread::Absent) => {}
             Err(error) => return section.skipped("polkit-rule-differs", &path, error.to_string()),
         }
     }
-    let text = format!("there is no {OUR_RULE}: systemd refuses what the warden asks for, and nothing is repaired");
+    let text = format!("there is no {OUR_RULE}: systemd refuses to start a page for the warden, so nobody is called");
     section.error("polkit-rule-missing", "polkit", text, write);
 }
 

@@ -109,7 +109,7 @@ pub struct Challenged {
     pub silent: bool,
 }
 
-/// Where an episode stands (DESIGN §5).
+/// Where an episode stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// Nothing is wrong.

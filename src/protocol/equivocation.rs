@@ -1,6 +1,6 @@
 //! Equivocation: one session that signs two different statements with one number.
 //!
-//! Rules implemented here (DESIGN §4, rules S8 and L3):
+//! Rules implemented here (rules S8 and L3):
 //! * a statement's place is (cluster, node, session key, seq); two different payloads in one place are proof, whatever they
 //!   say and whatever type they are of;
 //! * a correct guardian never goes back in its numbers, and a new run has a new key: nothing it does or suffers makes two;

@@ -1,6 +1,6 @@
 //! What a guardian or the warden sees of a subject, and what it means.
 //!
-//! Rules implemented here (DESIGN §5 "fault classes"):
+//! Rules implemented here:
 //! * Hard evidence comes from PID 1 alone: [`classify_unit`] is the one function that reads it, and guardian and warden
 //!   both call it, so "the warden reads the same from PID 1" is literally the same code.
 //! * Only `CRASH`, `HANG` and `BROKEN` can be voted on; `ENVIRONMENT`, `OPERATOR` and `UNKNOWN` never lead to an action.
@@ -313,7 +313,7 @@ pub enum UnitReading {
     Unknown(Reason),
 }
 
-/// How exit 0 of a subject is to be read (DESIGN §5 "systemd").
+/// How exit 0 of a subject is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitZero {
     /// A clean stop: somebody wanted it.

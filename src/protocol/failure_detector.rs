@@ -1,6 +1,6 @@
 //! Silence: when a process that runs is said to hang, and when the observer had better say nothing.
 //!
-//! Rules implemented here (DESIGN §5 "soft evidence is adaptive"):
+//! Rules implemented here:
 //! * A sign of life is *due* (a ping was sent, a heartbeat's time has come) and is *late* until it comes.
 //! * A process that is pinged is silent since its last answer, but since no longer than one interval before the first ping
 //!   that it did not answer: what the observer did not ask for in time is not the process's silence. One that speaks by

@@ -1,6 +1,6 @@
 //! Who may vote, for which vendor, and how many votes move something.
 //!
-//! Rules implemented here (DESIGN §3):
+//! Rules implemented here:
 //! * a vendor is one vote, however many personas it has;
 //! * a subject's own vendor never counts;
 //! * n = 2f+1 guardians suffice because the warden counts in one place; with E eligible vendors, `f+1 ≤ q ≤ E`.

@@ -1,6 +1,6 @@
 //! Sessions: the warden's word that a key belongs to one run of one persona's agent.
 //!
-//! Rules implemented here (DESIGN §4):
+//! Rules implemented here:
 //! * a session is signed by the roster's warden key, and carries the request, signed by the persona's key in that roster:
 //!   neither the warden nor the persona alone can make one;
 //! * request and session agree on cluster, node, persona and session key, and these are the roster's cluster and node;

@@ -313,7 +313,7 @@ impl Statement for Heartbeat {
 }
 
 closed_set!(
-    /// The state of a subject's episode (DESIGN §5).
+    /// The state of a subject's episode.
     StateName {
         /// Nothing is wrong.
         Healthy = "healthy",
