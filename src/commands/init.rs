@@ -90,7 +90,7 @@ pub fn run(paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
     say!("  read {}, then run `{again} check-config`", paths.node_toml().display());
     match made.settings.policy.mode {
         Mode::Observe => say!(
-            "  it observes and touches nothing: when `{again} history` says WOULD_ACT where you would, set mode = \"act\""
+            "  it observes and touches nothing: when `{again} history` says would_act where you would, set mode = \"act\""
         ),
         Mode::Act => say!("  it acts from its first start on: mode = \"observe\" only watches"),
     }
