@@ -275,9 +275,13 @@ async fn pings_are_answered_while_a_tick_floods_output_that_nobody_reads() {
     let wrapper = node.wrap("yes flood & yes flood >&2");
     let mut client = WrapperServiceClient::new(wrapper.connect().await.channel);
     until("a running tick", async || wrapper.ticks().await.running_since).await;
+    let (pings, sent) = tokio::sync::mpsc::channel(1);
+    let mut answers = client.ping(tokio_stream::wrappers::ReceiverStream::new(sent)).await.unwrap().into_inner();
     for number in 0..50 {
-        let answer = tokio::time::timeout(Duration::from_secs(5), client.ping(v1::PingRequest { number })).await;
-        assert_eq!(answer.expect("in time").unwrap().into_inner().number, number);
+        pings.send(v1::PingRequest { number }).await.unwrap();
+        let answer = tokio::time::timeout(Duration::from_secs(5), answers.message()).await;
+        let answer = answer.expect("in time").unwrap().expect("an answer");
+        assert_eq!((answer.number, answer.changes), (number, 1), "only the tick's beginning is new");
     }
     let ticks = wrapper.ticks().await;
     assert_eq!((ticks.begun, ticks.last), (1, None), "a ping is no progress");

@@ -250,8 +250,10 @@ struct WellWrapper;
 
 #[tonic::async_trait]
 impl WrapperService for WellWrapper {
-    async fn ping(&self, request: Request<v1::PingRequest>) -> Result<Response<v1::PingResponse>, Status> {
-        Ok(Response::new(v1::PingResponse { number: request.into_inner().number }))
+    type PingStream = Pin<Box<dyn Stream<Item = Result<v1::PingResponse, Status>> + Send>>;
+    async fn ping(&self, request: Request<Streaming<v1::PingRequest>>) -> Result<Response<Self::PingStream>, Status> {
+        let answer = |v1::PingRequest { number }| v1::PingResponse { number, changes: 1 };
+        Ok(Response::new(Box::pin(request.into_inner().map(move |ping| ping.map(answer)))))
     }
     async fn ticks(&self, _: Request<v1::TicksRequest>) -> Result<Response<v1::TicksResponse>, Status> {
         Ok(Response::new(v1::TicksResponse { begun: 1, interval_ns: 1_000_000_000, ..Default::default() }))

@@ -7,19 +7,21 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 use tonic::service::Routes;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
-/// Answers a ping with the caller's process id.
+/// Answers with the caller's process id; never to a ping.
 struct Echo;
 
 #[tonic::async_trait]
 impl WrapperService for Echo {
-    async fn ping(&self, request: Request<v1::PingRequest>) -> Result<Response<v1::PingResponse>, Status> {
-        Ok(Response::new(v1::PingResponse { number: peer(&request)?.pid.into() }))
+    type PingStream = tokio_stream::Pending<Result<v1::PingResponse, Status>>;
+
+    async fn ping(&self, _: Request<Streaming<v1::PingRequest>>) -> Result<Response<Self::PingStream>, Status> {
+        std::future::pending().await
     }
 
-    async fn ticks(&self, _: Request<v1::TicksRequest>) -> Result<Response<v1::TicksResponse>, Status> {
-        std::future::pending().await
+    async fn ticks(&self, request: Request<v1::TicksRequest>) -> Result<Response<v1::TicksResponse>, Status> {
+        Ok(Response::new(v1::TicksResponse { begun: peer(&request)?.pid.into(), ..Default::default() }))
     }
 }
 
@@ -31,10 +33,10 @@ fn me() -> Peer {
     Peer { uid: rustix::process::getuid().as_raw(), pid: std::process::id() }
 }
 
-async fn ping(path: &Path) -> u64 {
+async fn asked(path: &Path) -> u64 {
     let connection = connect(path).await.unwrap();
     let mut client = v1::wrapper_service_client::WrapperServiceClient::new(connection.channel);
-    client.ping(v1::PingRequest { number: 1 }).await.unwrap().into_inner().number
+    client.ticks(v1::TicksRequest {}).await.unwrap().into_inner().begun
 }
 
 #[tokio::test]
@@ -44,7 +46,7 @@ async fn both_ends_know_each_others_process_from_the_kernel() {
     let server = serve(&path, 0o660, &[SERVICE_NAME], echo()).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
     assert_eq!(connect(&path).await.unwrap().peer, me());
-    assert_eq!(ping(&path).await, u64::from(me().pid));
+    assert_eq!(asked(&path).await, u64::from(me().pid));
     server.stop().await;
     assert!(!path.exists(), "a stopped server leaves no socket");
     assert!(matches!(connect(&path).await, Err(ConnectError::Absent { .. })));
@@ -57,13 +59,13 @@ async fn a_socket_in_use_is_never_taken_over_and_a_stale_one_is_replaced() {
     let server = serve(&path, 0o600, &[SERVICE_NAME], echo()).unwrap();
     let error = serve(&path, 0o600, &[SERVICE_NAME], echo()).unwrap_err();
     assert!(matches!(error, ServeError::InUse { pid: Some(pid), .. } if pid == me().pid), "{error}");
-    assert_eq!(ping(&path).await, u64::from(me().pid), "the first still serves");
+    assert_eq!(asked(&path).await, u64::from(me().pid), "the first still serves");
     server.stop().await;
 
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists(), "left behind as by a dead process");
     let server = serve(&path, 0o600, &[SERVICE_NAME], echo()).unwrap();
-    assert_eq!(ping(&path).await, u64::from(me().pid));
+    assert_eq!(asked(&path).await, u64::from(me().pid));
     server.stop().await;
 
     std::fs::write(&path, "a file of somebody's").unwrap();
@@ -85,11 +87,11 @@ async fn a_connection_breaks_for_good_when_its_process_goes() {
     let server = serve(&path, 0o600, &[SERVICE_NAME], echo()).unwrap();
     let connection = connect(&path).await.unwrap();
     let mut client = v1::wrapper_service_client::WrapperServiceClient::new(connection.channel);
-    client.ping(v1::PingRequest { number: 1 }).await.unwrap();
+    client.ticks(v1::TicksRequest {}).await.unwrap();
     server.stop().await;
     let server = serve(&path, 0o600, &[SERVICE_NAME], echo()).unwrap();
-    assert!(client.ping(v1::PingRequest { number: 2 }).await.is_err(), "it must not reach another process unseen");
-    assert!(client.ping(v1::PingRequest { number: 3 }).await.is_err());
+    assert!(client.ticks(v1::TicksRequest {}).await.is_err(), "it must not reach another process unseen");
+    assert!(client.ticks(v1::TicksRequest {}).await.is_err());
     server.stop().await;
 }
 
@@ -136,8 +138,8 @@ async fn a_message_beyond_the_limit_is_refused() {
     let mut client = tonic::client::Grpc::new(channel);
     client.ready().await.unwrap();
     let message = v1::Hello { persona: "x".repeat(MAX_MESSAGE + 1) };
-    let path_and_query = "/zeta.bft.v1.WrapperService/Ping".parse().unwrap();
-    let codec = tonic_prost::ProstCodec::<v1::Hello, v1::PingResponse>::default();
+    let path_and_query = "/zeta.bft.v1.WrapperService/Ticks".parse().unwrap();
+    let codec = tonic_prost::ProstCodec::<v1::Hello, v1::TicksResponse>::default();
     let status = client.unary(Request::new(message), path_and_query, codec).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::OutOfRange, "{status}");
     server.stop().await;
@@ -150,8 +152,8 @@ async fn an_answer_that_never_begins_is_cut_off() {
     let server = serve(&path, 0o600, &[SERVICE_NAME], echo()).unwrap();
     let channel = connect(&path).await.unwrap().channel;
     let mut client = v1::wrapper_service_client::WrapperServiceClient::new(channel);
-    let mut request = Request::new(v1::TicksRequest {});
+    let mut request = Request::new(tokio_stream::pending());
     request.set_timeout(Duration::from_millis(50));
-    assert!(client.ticks(request).await.is_err());
+    assert!(client.ping(request).await.is_err());
     server.stop().await;
 }

@@ -455,7 +455,8 @@ impl<C: StatementCodec> Guardian<C> {
     }
 
     fn heartbeat(&mut self, now: Timestamp, out: &mut Vec<GuardianEffect>) {
-        self.heartbeat_due = now + self.config.policy.timing.heartbeat;
+        // In step with the others of the node, and never later than an interval from now.
+        self.heartbeat_due = now.next_multiple_of(self.config.policy.timing.heartbeat);
         let Some(header) = self.next_header(now) else { return };
         let heartbeat = Heartbeat {
             header,

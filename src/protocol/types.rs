@@ -38,6 +38,12 @@ impl Timestamp {
     pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
+
+    /// The next moment after this one that is a multiple of `every` since the node's boot: those who act on it act together.
+    pub fn next_multiple_of(self, every: Duration) -> Self {
+        let every = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX).max(1);
+        Self((self.0 / every).saturating_add(1).saturating_mul(every))
+    }
 }
 
 impl Add<Duration> for Timestamp {
@@ -345,6 +351,15 @@ pub struct SetEpoch(pub u64);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_next_multiple_is_always_later() {
+        let every = Duration::from_millis(250);
+        for (now, next) in [(0, 250), (1, 250), (249, 250), (250, 500), (499, 500)] {
+            let at = |ms| Timestamp::ZERO + Duration::from_millis(ms);
+            assert_eq!(at(now).next_multiple_of(every), at(next));
+        }
+    }
 
     #[test]
     fn a_future_timestamp_has_no_age() {

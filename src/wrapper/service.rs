@@ -5,47 +5,65 @@ use crate::protocol::evidence::{FaultClass, TickEnd, TickState};
 use crate::protocol::types::Timestamp;
 use crate::wire::v1::wrapper_service_server::WrapperService;
 use crate::wire::v1::{PingRequest, PingResponse, TicksRequest, TicksResponse};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tonic::{Request, Response, Status};
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Request, Response, Status, Streaming};
 
 /// How the ticks go: written by the tick loop, read by the service.
 #[derive(Clone, Debug)]
 pub struct Progress {
-    state: Arc<Mutex<TickState>>,
+    told: Arc<Mutex<Told>>,
     metrics: WrapperMetrics,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    state: TickState,
+    /// How often the state has changed.
+    changes: u64,
 }
 
 impl Progress {
     /// Before the first tick.
     pub fn new(interval: Duration, metrics: WrapperMetrics) -> Self {
-        Self { state: Arc::new(Mutex::new(TickState { interval, ..TickState::default() })), metrics }
+        let state = TickState { interval, ..TickState::default() };
+        Self { told: Arc::new(Mutex::new(Told { state, changes: 0 })), metrics }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, TickState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut TickState) -> T) -> T {
+        let mut told = self.told();
+        told.changes += 1;
+        change(&mut told.state)
     }
 
     /// A tick begins. Gives its number.
     pub fn begin(&self, at: Timestamp) -> u64 {
         self.metrics.tick_began();
-        let mut state = self.state();
-        state.begun += 1;
-        state.running_since = Some(at);
-        state.begun
+        self.change(|state| {
+            state.begun += 1;
+            state.running_since = Some(at);
+            state.begun
+        })
     }
 
     /// The tick ended.
     pub fn end(&self, end: TickEnd) {
         self.metrics.tick_ended(&end);
-        let mut state = self.state();
-        state.running_since = None;
-        state.broken_in_a_row =
-            if end.fault == Some(FaultClass::Broken) { state.broken_in_a_row.saturating_add(1) } else { 0 };
-        if end.fault.is_none() {
-            state.last_good_at = Some(end.began_at + end.duration);
-        }
-        state.last = Some(end);
+        self.change(|state| {
+            state.running_since = None;
+            state.broken_in_a_row =
+                if end.fault == Some(FaultClass::Broken) { state.broken_in_a_row.saturating_add(1) } else { 0 };
+            if end.fault.is_none() {
+                state.last_good_at = Some(end.began_at + end.duration);
+            }
+            state.last = Some(end);
+        });
     }
 }
 
@@ -64,12 +82,16 @@ impl Service {
 
 #[tonic::async_trait]
 impl WrapperService for Service {
-    async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
-        Ok(Response::new(PingResponse { number: request.into_inner().number }))
+    type PingStream = Pin<Box<dyn Stream<Item = Result<PingResponse, Status>> + Send>>;
+
+    async fn ping(&self, request: Request<Streaming<PingRequest>>) -> Result<Response<Self::PingStream>, Status> {
+        let progress = self.progress.clone();
+        let answer = move |PingRequest { number }| PingResponse { number, changes: progress.told().changes };
+        Ok(Response::new(Box::pin(request.into_inner().map(move |ping| ping.map(&answer)))))
     }
 
     async fn ticks(&self, _: Request<TicksRequest>) -> Result<Response<TicksResponse>, Status> {
-        Ok(Response::new(TicksResponse::from(&*self.progress.state())))
+        Ok(Response::new(TicksResponse::from(&self.progress.told().state)))
     }
 }
 
@@ -100,12 +122,13 @@ mod tests {
             .map(|fault| {
                 progress.begin(Timestamp::from_nanos(1));
                 progress.end(ended(fault));
-                progress.state().broken_in_a_row
+                progress.told().state.broken_in_a_row
             })
             .collect();
         assert_eq!(row, [1, 2, 0, 1, 0]);
-        let state = progress.state();
-        assert_eq!((state.begun, state.running_since), (5, None));
-        assert_eq!(state.last_good_at, Some(Timestamp::from_nanos(5)));
+        let told = progress.told();
+        assert_eq!((told.state.begun, told.state.running_since), (5, None));
+        assert_eq!(told.state.last_good_at, Some(Timestamp::from_nanos(5)));
+        assert_eq!(told.changes, 10, "each beginning and each end is something new");
     }
 }

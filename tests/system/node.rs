@@ -41,6 +41,7 @@ impl Config {
     }
 
     /// Personas rest so long between two ticks.
+    #[allow(dead_code, reason = "for the bench, which is to see an idle committee")]
     pub fn ticking_every(mut self, interval: &'static str) -> Self {
         self.tick_interval = interval;
         self
