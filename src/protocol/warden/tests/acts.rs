@@ -1,6 +1,106 @@
-//! Claims about what comes between the permit and the outcome.
+//! From certificate to outcome: at most once, on the run that was voted on, a slot at a time.
 
+use super::bench::*;
 use super::*;
+
+#[test]
+fn a_crash_seen_by_two_vendors_is_repaired_once_with_one_intent_and_one_outcome() {
+    let mut bench = Bench::new();
+    bench.crash_and_certify("otto");
+    assert_eq!(bench.acts.len(), 1);
+    assert_eq!(bench.state("otto"), StateName::Settling);
+    bench.pass(6 * S);
+    assert_eq!(bench.state("otto"), StateName::Healthy);
+    assert_eq!((bench.receipts(ReceiptKind::Intent).len(), bench.receipts(ReceiptKind::Outcome).len()), (1, 1));
+    let certificate = bench.receipts(ReceiptKind::Intent)[0].certificate.clone().unwrap();
+    assert_eq!((certificate.votes.len(), certificate.sessions.len()), (2, 2));
+}
+
+#[test]
+fn nothing_is_done_before_intent_is_on_the_disk() {
+    let mut bench = Bench::new();
+    bench.stalled = true;
+    bench.crash_and_certify("otto");
+    assert_eq!(bench.receipts(ReceiptKind::Intent).len(), 1);
+    bench.tick(S);
+    assert!(bench.acts.is_empty());
+    bench.unstall();
+    assert_eq!(bench.acts.len(), 1);
+}
+
+#[test]
+fn a_last_look_that_pid_1_never_answers_ends_in_no_action_and_a_free_slot() {
+    let mut bench = Bench::new();
+    bench.stalled = true;
+    bench.crash_and_certify("otto");
+    bench.sync();
+    bench.tick(11 * S);
+    assert!(bench.acts.is_empty());
+    assert_eq!(bench.receipts(ReceiptKind::Abort)[0].detail, "too_late");
+    bench.unstall();
+    assert!(bench.acts.is_empty());
+}
+
+#[test]
+fn a_unit_that_came_back_by_itself_is_left_alone() {
+    let mut bench = Bench::new();
+    bench.stalled = true;
+    bench.crash_and_certify("otto");
+    bench.start("otto");
+    bench.unstall();
+    assert!(bench.acts.is_empty());
+    assert_eq!(bench.receipts(ReceiptKind::Abort)[0].detail, "other_incarnation");
+    bench.pass(3 * S);
+    assert_eq!(bench.state("otto"), StateName::Healthy);
+}
+
+#[test]
+fn a_change_that_overtakes_the_last_look_is_not_forgotten_for_it() {
+    let mut bench = Bench::new();
+    bench.on_act = |_, _| {};
+    bench.acts_return = false;
+    bench.stalled = true;
+    bench.crash_and_certify("otto");
+    bench.sync();
+    bench.set("otto", |unit| unit.stop_requested = true);
+    // What the last look saw comes after what happened later.
+    bench.unstall();
+    let attempt = bench.acts[0].1;
+    let result = Err(NotDone::Untouched("a job is queued".to_owned()));
+    bench.step(WardenInput::Acted { attempt, result, output: String::new() });
+    bench.tick(MS);
+    assert_eq!(bench.state("otto"), StateName::Operator, "PID 1's newest word counts");
+}
+
+#[test]
+fn what_pid_1_left_untouched_spends_no_rung_and_a_stop_meanwhile_is_the_operators() {
+    let mut bench = Bench::new();
+    bench.on_act = |_, _| {};
+    bench.acts_return = false;
+    bench.crash_and_certify("otto");
+    let attempt = bench.acts[0].1;
+    bench.set("otto", |unit| unit.stop_requested = true);
+    let why = "otto.service is the operator's (stopped)".to_owned();
+    bench.step(WardenInput::Acted { attempt, result: Err(NotDone::Untouched(why.clone())), output: String::new() });
+    bench.tick(MS);
+    assert_eq!(bench.state("otto"), StateName::Operator);
+    assert_eq!(bench.receipts(ReceiptKind::Abort)[0].detail, why);
+    assert_eq!(bench.receipts(ReceiptKind::Outcome).len(), 0);
+    assert_eq!(bench.episodes[&subject("otto")].rung, Rung(0));
+}
+
+#[test]
+fn an_act_that_brings_no_process_gives_its_slot_back_after_act_timeout() {
+    let mut bench = Bench::new();
+    bench.on_act = |_, _| {};
+    bench.crash_and_certify("otto");
+    bench.pass_saying(9 * S, &[("otto", FaultClass::Crash)]);
+    bench.crash_and_certify("vera");
+    assert_eq!(bench.acts.len(), 1);
+    bench.tick(S);
+    assert_eq!(bench.acts.len(), 2);
+    assert_eq!(bench.receipts(ReceiptKind::Outcome)[0].outcome, Some(Outcome::Failed));
+}
 
 #[test]
 fn a_command_that_takes_longer_than_act_timeout_gives_its_slot_back_and_still_has_its_own_limit() {
@@ -25,43 +125,62 @@ fn a_command_that_takes_longer_than_act_timeout_gives_its_slot_back_and_still_ha
 }
 
 #[test]
-fn what_pid_1_left_untouched_spends_no_rung_and_a_stop_meanwhile_is_the_operators() {
+fn one_at_a_time_is_repaired_and_all_three_come_back() {
     let mut bench = Bench::new();
     bench.on_act = |_, _| {};
-    bench.acts_return = false;
-    bench.crash_and_certify("otto");
-    let attempt = bench.acts[0].1;
-    let stopped = UnitState { stop_requested: true, ..bench.units[&subject("otto")] };
-    bench.units.insert(subject("otto"), stopped);
-    bench.step(WardenInput::UnitChanged { subject: subject("otto"), state: Some(stopped) });
-    let why = "otto.service is the operator's (stopped)".to_owned();
-    bench.step(WardenInput::Acted { attempt, result: Err(NotDone::Untouched(why.clone())), output: String::new() });
-    bench.tick(MS);
-    assert_eq!(bench.state("otto"), StateName::Operator);
-    assert_eq!(bench.receipts(ReceiptKind::Abort)[0].detail, why);
-    assert_eq!(bench.receipts(ReceiptKind::Outcome).len(), 0);
-    assert_eq!(bench.episodes[&subject("otto")].rung, Rung(0));
+    for name in ["otto", "lior", "vera"] {
+        bench.kill(name);
+    }
+    for name in ["otto", "lior", "vera"] {
+        bench.accuse(name, FaultClass::Crash);
+    }
+    let order: Vec<_> = bench.acts.iter().map(|(name, ..)| name.to_string()).collect();
+    assert_eq!(order, ["otto"], "the others wait for the slot");
+    bench.start("otto");
+    assert_eq!(bench.acts.len(), 2, "running gives the slot back");
+    bench.start("lior");
+    bench.start("vera");
+    assert_eq!(bench.acts.len(), 3);
 }
 
 #[test]
-fn a_change_that_overtakes_the_last_look_is_not_forgotten_for_it() {
+fn a_subject_that_cools_down_keeps_no_place_from_its_vendors_others() {
     let mut bench = Bench::new();
-    bench.on_act = |_, _| {};
-    bench.acts_return = false;
-    bench.stalled = true;
-    bench.crash_and_certify("otto");
-    let synced = |input: &WardenInput| matches!(input, WardenInput::Synced(_));
-    while let Some(at) = bench.waiting.iter().position(synced) {
-        let input = bench.waiting.remove(at);
-        bench.step(input);
+    for _ in 0..4 {
+        bench.crash_and_certify("otto");
+        bench.pass(6 * S);
     }
-    let stopped = UnitState { stop_requested: true, ..bench.units[&subject("otto")] };
-    bench.step(WardenInput::UnitChanged { subject: subject("otto"), state: Some(stopped) });
-    // What the last look saw comes after what happened later.
-    bench.unstall();
-    let attempt = bench.acts[0].1;
-    let result = Err(NotDone::Untouched("a job is queued".to_owned()));
-    bench.step(WardenInput::Acted { attempt, result, output: String::new() });
-    bench.tick(MS);
-    assert_eq!(bench.state("otto"), StateName::Operator, "PID 1's newest word counts");
+    assert_eq!(bench.acts.len(), 4);
+    bench.crash_and_certify("otto");
+    assert_eq!((bench.acts.len(), bench.state("otto")), (4, StateName::Certified), "it cools down for 2 s more");
+    bench.crash_and_certify("otto/agent");
+    assert_eq!(bench.acts.len(), 5);
+}
+
+#[test]
+fn observe_mode_says_what_it_would_have_done_once_and_touches_nothing() {
+    let mut bench = Bench::with(|policy| policy.mode = Mode::Observe);
+    for _ in 0..5 {
+        bench.crash_and_certify("otto");
+        bench.pass_saying(6 * S, &[("otto", FaultClass::Crash)]);
+    }
+    assert!(bench.acts.is_empty());
+    assert_eq!(bench.receipts(ReceiptKind::WouldAct).len(), 1);
+    assert_eq!(bench.warden.subjects[&subject("otto")].ledger.tokens, 5);
+    assert_ne!(bench.state("otto"), StateName::Held);
+}
+
+#[test]
+fn observe_mode_repeats_itself_for_no_class_that_it_has_named_already() {
+    let mut bench = Bench::with(|policy| policy.mode = Mode::Observe);
+    for _ in 0..3 {
+        for class in [FaultClass::Hang, FaultClass::Broken] {
+            for _ in 0..2 {
+                bench.accuse("otto", class);
+            }
+            bench.tick(200 * MS);
+            bench.pass(6 * S);
+        }
+    }
+    assert_eq!(bench.receipts(ReceiptKind::WouldAct).len(), 2);
 }

@@ -1,0 +1,143 @@
+//! Two statements with one number: who proves what against whom, and what is no fault.
+
+use super::alone::*;
+use super::*;
+
+#[test]
+fn a_restart_of_the_warden_never_makes_a_correct_guardian_equivocate() {
+    let mut alone = Alone::well();
+    let mut said = BTreeMap::new();
+    for number in 11..15 {
+        alone.step(GuardianInput::WardenLost);
+        alone.unit("otto", Some(killed(2)));
+        alone.run(700);
+        alone.connect(number);
+        let mut anew = episode("otto", 2, 0, StateName::Healthy);
+        anew.id = EpisodeId::new(WardenInstance(number), 1);
+        alone.publish(anew);
+        alone.run(700);
+        alone.unit("otto", Some(running(2)));
+        alone.run(300);
+    }
+    let key = VerifyingKey::new(session_key("lior").public()).unwrap();
+    for effect in &alone.out {
+        let (GuardianEffect::ToWarden(envelope) | GuardianEffect::Broadcast(envelope)) = effect else { continue };
+        let Ok(statement) = GuardianStatement::open(envelope, &key, &Proto) else { continue };
+        let header = statement.header();
+        let known = said.entry(header.seq).or_insert(envelope.digest());
+        assert_eq!(*known, envelope.digest(), "number {} was used twice", header.seq);
+    }
+    assert!(said.len() > 20);
+    assert!(alone.votes().iter().any(|vote| vote.header.incarnation.to_string() == "1.14"));
+}
+
+#[test]
+fn two_statements_with_one_number_are_proven_at_once_and_cost_the_liar_our_ear() {
+    let mut alone = Alone::well();
+    let seq = alone.speaking.remove("otto").unwrap() - 1;
+    alone.peer("otto", heartbeat_of("otto", seq, 1, Vec::new()));
+    assert_eq!(alone.proofs(), 1);
+    assert!(alone.out.iter().any(|effect| matches!(effect, GuardianEffect::ProofToWarden(_))));
+    alone.peer("otto", heartbeat_of("otto", seq + 1, 0, Vec::new()));
+    assert_eq!(alone.rejected(), ["quarantined"]);
+    alone.run(3_000);
+    assert_eq!(alone.says("otto/agent"), (UNKNOWN, Some(FaultClass::Unknown), Reason::CannotSee));
+    alone.out.clear();
+    alone.peer("otto", mint("otto", &key("otto", 5), 21));
+    let guilty = alone.guardian.view(Timestamp::ZERO).peers.iter().any(|peer| peer.guilty);
+    assert!(!guilty, "a session that the warden mints afterwards ends it");
+}
+
+#[test]
+fn a_lie_told_to_another_peer_is_fetched_and_proven_within_a_heartbeat() {
+    let mut alone = Alone::well();
+    let seq = alone.speaking["otto"] - 1;
+    let lie = heartbeat_of("otto", seq, 1, Vec::new());
+    let head = Head { persona: persona("otto"), session_key: session_key("otto").public(), seq, digest: lie.digest() };
+    let next = alone.speaking["vera"];
+    alone.peer("vera", heartbeat_of("vera", next, 0, vec![head]));
+    let fetch = GuardianEffect::Fetch { from: persona("vera"), session_key: session_key("otto").public(), seq };
+    assert!(alone.out.contains(&fetch));
+    let session = mint("otto", &session_key("otto"), 20);
+    alone.step(GuardianInput::Fetched { session, statement: lie });
+    assert_eq!(alone.proofs(), 1);
+}
+
+#[test]
+fn a_statement_that_the_warden_shows_is_compared_and_proves_what_it_contradicts() {
+    let mut alone = Alone::well();
+    let seq = alone.speaking["otto"] - 1;
+    alone.step(GuardianInput::FromWarden(heartbeat_of("otto", seq, 0, Vec::new())));
+    alone.step(GuardianInput::FromWarden(heartbeat_of("otto", seq + 50, 0, Vec::new())));
+    assert_eq!((alone.proofs(), alone.rejected()), (0, vec![]));
+    alone.step(GuardianInput::FromWarden(heartbeat_of("otto", seq, 1, Vec::new())));
+    assert_eq!(alone.proofs(), 1);
+}
+
+#[test]
+fn every_statement_of_a_peer_is_named_in_the_next_heartbeat_even_when_another_followed() {
+    let mut alone = Alone::well();
+    let next = alone.speaking.remove("otto").unwrap();
+    for seq in next..next + 3 {
+        alone.peer("otto", heartbeat_of("otto", seq, 0, Vec::new()));
+    }
+    alone.run(300);
+    let key = VerifyingKey::new(session_key("lior").public()).unwrap();
+    let named: Vec<u64> = alone
+        .out
+        .iter()
+        .filter_map(|effect| match effect {
+            GuardianEffect::Broadcast(envelope) => envelope.open::<Heartbeat>(&key, &Proto).ok(),
+            _ => None,
+        })
+        .flat_map(|heartbeat| heartbeat.heads.clone())
+        .filter(|head| head.persona == persona("otto"))
+        .map(|head| head.seq)
+        .collect();
+    assert!((next..next + 3).all(|seq| named.contains(&seq)), "{named:?}");
+    assert!(alone.guardian.held(&session_key("otto").public(), next).is_some(), "and a peer can fetch it");
+}
+
+#[test]
+fn gaps_repetitions_and_late_statements_are_no_fault() {
+    let mut alone = Alone::well();
+    let next = alone.speaking.remove("otto").unwrap();
+    for seq in [next + 10, next + 5, next + 5, next + 10, next + 11] {
+        alone.peer("otto", heartbeat_of("otto", seq, 0, Vec::new()));
+    }
+    assert_eq!((alone.proofs(), alone.rejected()), (0, vec![]));
+}
+
+#[test]
+fn a_proof_is_checked_before_it_counts_and_spread_once() {
+    let mut alone = Alone::well();
+    let session = mint("otto", &session_key("otto"), 20);
+    let (first, second) = (heartbeat_of("otto", 500, 0, vec![]), heartbeat_of("otto", 500, 1, vec![]));
+    let proof = EquivocationProof { session, first: first.clone(), second };
+    for forged in [
+        EquivocationProof { second: first.clone(), ..proof.clone() },
+        EquivocationProof { second: heartbeat_of("otto", 501, 1, vec![]), ..proof.clone() },
+        EquivocationProof { second: heartbeat_of("vera", 500, 1, vec![]), ..proof.clone() },
+        EquivocationProof { session: mint("otto", &session_key("vera"), 20), ..proof.clone() },
+    ] {
+        alone.step(GuardianInput::ProofFromPeer(forged));
+    }
+    assert_eq!(alone.proofs(), 0);
+    assert_eq!(alone.rejected(), ["bad_proof", "bad_proof", "wrong_key", "wrong_key"]);
+    alone.step(GuardianInput::ProofFromPeer(proof.clone()));
+    alone.step(GuardianInput::ProofFromPeer(proof));
+    assert_eq!(alone.proofs(), 1);
+}
+
+#[test]
+fn statements_of_another_author_key_or_connection_are_refused() {
+    let mut alone = Alone::well();
+    let next = alone.speaking["otto"];
+    alone.peer("vera", heartbeat_of("otto", next, 0, Vec::new()));
+    alone.peer("vera", mint("otto", &key("otto", 5), 30));
+    alone.peer("otto", mint("otto", &key("otto", 5), 3));
+    let mut forged = heartbeat_of("otto", next, 0, Vec::new());
+    forged.signature[0] ^= 1;
+    alone.peer("otto", forged);
+    assert_eq!(alone.rejected(), ["wrong_key", "wrong_author", "stale_session", "bad_signature"]);
+}

@@ -1,0 +1,135 @@
+//! Who gets a session, what is done about contradictions, and when everybody is in doubt.
+
+use super::bench::*;
+use super::*;
+
+#[test]
+fn a_process_that_is_not_the_units_main_process_gets_no_session() {
+    let mut bench = Bench::new();
+    let unit = SubjectName::agent(&persona("lior"));
+    let here = PeerUnit { subject: unit.clone(), main_pid: 4242, invocation: InvocationId([1; 16]) };
+    for (before, after, label) in [
+        (Some(here.clone()), Some(here.clone()), "not_main_process"),
+        (None, None, "no_unit"),
+        (Some(here.clone()), None, "unit_changed"),
+    ] {
+        let peer = PeerFacts { uid: 0, pid: 1, before, after };
+        bench.step(WardenInput::NonceWanted { peer: peer.clone(), reply: ReplyTo(1) });
+        let request = bench.session_request("lior", 50, Nonce::default());
+        bench.step(WardenInput::SessionWanted { peer, request, reply: ReplyTo(2) });
+        assert!(matches!(bench.answers.pop(), Some(Answer::Refused { reason, .. }) if reason == label), "{label}");
+    }
+}
+
+#[test]
+fn two_vendors_that_call_each_other_broken_are_both_left_alone_for_a_minute() {
+    let mut bench = Bench::new();
+    let quarrel = |bench: &mut Bench| {
+        bench.heartbeat("vera", &[("otto", FaultClass::Broken)]);
+        bench.heartbeat("otto", &[("vera", FaultClass::Broken)]);
+        // The liar feeds both sides.
+        for (voter, about) in [("lior", "otto"), ("vera", "otto"), ("lior", "vera"), ("otto", "vera")] {
+            bench.vote(voter, about, FaultClass::Broken);
+        }
+    };
+    for _ in 0..50 {
+        quarrel(&mut bench);
+        bench.tick(S);
+    }
+    assert!(bench.acts.is_empty());
+    assert_eq!(bench.state("otto"), StateName::Frozen);
+    assert!(bench.pages.contains(&"mutual_accusation"));
+    for _ in 0..20 {
+        quarrel(&mut bench);
+        bench.tick(S);
+    }
+    assert!(!bench.acts.is_empty(), "the freeze ends by itself");
+}
+
+#[test]
+fn a_quorum_that_accuses_most_of_the_node_puts_the_host_in_doubt() {
+    let mut bench = Bench::new();
+    let hang = FaultClass::Hang;
+    bench.heartbeat("lior", &[("otto", hang), ("vera", hang), ("otto/agent", hang)]);
+    bench.heartbeat("vera", &[("otto", hang), ("lior", hang), ("otto/agent", hang)]);
+    bench.accuse("otto", hang);
+    bench.tick(200 * MS);
+    assert!(bench.acts.is_empty() && bench.challenges.is_empty());
+    assert_eq!(bench.state("otto"), StateName::Frozen);
+    bench.pass(S);
+    assert_eq!(bench.state("otto"), StateName::Healthy, "it ends by itself");
+}
+
+#[test]
+fn a_head_that_contradicts_the_wardens_own_copy_makes_it_show_that_copy_and_no_other() {
+    let mut bench = Bench::new();
+    let vote = bench.make_vote("lior", "otto", FaultClass::Crash);
+    bench.submit_vote("lior", &vote);
+    let held = bench.seal("lior", &vote);
+    let head = |digest| Head { persona: persona("lior"), session_key: held.key, seq: vote.header.seq, digest };
+    bench.heartbeat_with("vera", &[], vec![head(held.digest())]);
+    assert!(bench.shown.is_empty(), "they agree");
+    bench.heartbeat_with("vera", &[], vec![head(Digest([7; 32])), head(Digest([8; 32]))]);
+    assert_eq!(bench.shown, std::slice::from_ref(&held));
+    bench.heartbeat_with("lior", &[], vec![head(Digest([7; 32]))]);
+    assert_eq!(bench.shown.len(), 1, "nobody makes it doubt himself");
+}
+
+#[test]
+fn two_statements_with_one_number_cost_the_vote_until_readmitted() {
+    let mut bench = Bench::new();
+    let first = bench.make_vote("lior", "otto", FaultClass::Crash);
+    let mut second = first.clone();
+    second.choice = Choice::Withdraw;
+    bench.submit_vote("lior", &first);
+    bench.submit_vote("lior", &second);
+    assert!(bench.pages.contains(&"equivocation"));
+    assert!(bench.records.iter().any(|(_, record)| matches!(record, Record::Quarantine { .. })));
+    bench.crash_and_certify("otto");
+    assert!(bench.acts.is_empty() && bench.rejected("quarantined"));
+    assert!(matches!(bench.order(OperatorOrder::Readmit { persona: persona("lior") }), Answer::Done(_)));
+    bench.open_session("lior", 99);
+    bench.accuse("otto", FaultClass::Crash);
+    assert_eq!(bench.acts.len(), 1);
+}
+
+/// Two votes of lior's with one number, as anybody who heard both can prove.
+fn proof_against_lior(bench: &mut Bench) -> EquivocationProof {
+    let first = bench.make_vote("lior", "otto", FaultClass::Crash);
+    let second = Vote { choice: Choice::Withdraw, ..first.clone() };
+    let session = bench.warden.guardians[&persona("lior")].session().unwrap().envelope().clone();
+    EquivocationProof { session, first: bench.seal("lior", &first), second: bench.seal("lior", &second) }
+}
+
+#[test]
+fn a_liar_that_restarts_its_agent_before_it_is_proven_loses_its_vote_all_the_same() {
+    let mut bench = Bench::new();
+    let proof = proof_against_lior(&mut bench);
+    bench.open_session("lior", 60);
+    bench.step(WardenInput::ProofSubmitted(proof));
+    bench.crash_and_certify("otto");
+    assert!(bench.acts.is_empty() && bench.rejected("quarantined"));
+}
+
+#[test]
+fn what_was_forgiven_is_not_held_against_a_readmitted_persona_again_and_what_it_does_now_is() {
+    let mut bench = Bench::new();
+    bench.open_session("lior", 62);
+    let (old, older) = (proof_against_lior(&mut bench), proof_against_lior(&mut bench));
+    bench.step(WardenInput::ProofSubmitted(old.clone()));
+    assert!(matches!(bench.order(OperatorOrder::Readmit { persona: persona("lior") }), Answer::Done(_)));
+    bench.open_session("lior", 61);
+    for proof in [old.clone(), older] {
+        bench.step(WardenInput::ProofSubmitted(proof));
+        assert!(!bench.warden.guardians[&persona("lior")].quarantined);
+    }
+    // Nor after a restart of the warden, which remembers that it was readmitted.
+    let readmitted = vec![persona("lior")];
+    let recovered = Recovered { readmitted, instance: WardenInstance(1), ..Recovered::default() };
+    let mut again = Bench::recovered(policy(|_| {}), recovered);
+    again.step(WardenInput::ProofSubmitted(old));
+    assert!(!again.warden.guardians[&persona("lior")].quarantined);
+    let new = proof_against_lior(&mut again);
+    again.step(WardenInput::ProofSubmitted(new));
+    assert!(again.warden.guardians[&persona("lior")].quarantined);
+}
