@@ -2,57 +2,16 @@ use super::receipts::Receipts;
 use super::*;
 use crate::protocol::evidence::{Evidence, ExitZero, Reason, Verdict};
 use crate::protocol::policy::{SubjectPolicy, Timing};
-use crate::protocol::roster::{Member, RosterStatement};
-use crate::protocol::signing::SigningKey;
+use crate::protocol::roster::fixture::{PERSONAS, cluster, key, node, persona, roster, subject, vendor};
 use crate::protocol::statement::{ActionKind, Envelope, Outcome, Receipt, ReceiptKind};
-use crate::protocol::types::{
-    BootId, ClusterId, Digest, EpisodeId, Incarnation, NodeId, Round, Rung, SessionIncarnation, VendorId,
-    WardenInstance,
-};
+use crate::protocol::types::{BootId, Digest, EpisodeId, Incarnation, Round, Rung, SessionIncarnation, WardenInstance};
 use crate::wire::{Proto, decode_envelope};
 use std::collections::BTreeMap;
 
-const PERSONAS: [(&str, &str); 3] = [("lior", "google-gemini"), ("otto", "anthropic"), ("vera", "openai")];
 const SECOND: Duration = Duration::from_secs(1);
 
 fn now() -> Timestamp {
     Timestamp::from_nanos(100_000_000_000)
-}
-
-fn subject(name: &str) -> SubjectName {
-    SubjectName::new(name).unwrap()
-}
-
-fn persona(name: &str) -> PersonaId {
-    PersonaId::new(name).unwrap()
-}
-
-fn vendor(name: &str) -> VendorId {
-    VendorId::new(name).unwrap()
-}
-
-fn key(seed: u8) -> SigningKey {
-    SigningKey::from_seed(&[seed; 32])
-}
-
-fn roster() -> Roster {
-    let members = PERSONAS.iter().zip(3..).map(|((name, of), seed)| Member {
-        persona: persona(name),
-        vendor: vendor(of),
-        key: key(seed).public(),
-    });
-    let statement = RosterStatement {
-        cluster: ClusterId::new("zeta").unwrap(),
-        node: NodeId::new("node-1").unwrap(),
-        epoch: 1,
-        previous: Digest::default(),
-        members: members.collect(),
-        f: 1,
-        q: 2,
-        warden: key(1).public(),
-        operator: key(2).public(),
-    };
-    Roster::new(statement, Digest::default()).unwrap()
 }
 
 fn policy() -> Policy {
@@ -154,7 +113,7 @@ fn shown_by(view: &WardenView, policy: &Policy, isolation: bool) -> v1::QuorumVi
 fn a_committee_that_is_well_is_healthy_and_has_nothing_to_note() {
     let view = shown(&all_well());
     assert_eq!((view.status.as_str(), view.vendors_live, view.threshold, view.f), ("healthy", 3, 2, 1));
-    assert_eq!((view.node.as_str(), view.mode.as_str(), view.verified), ("node-1", "act", true));
+    assert_eq!((view.node.as_str(), view.mode.as_str(), view.verified), ("node1", "act", true));
     assert_eq!(view.notes, Vec::<String>::new());
     let otto = &view.subjects[1];
     assert_eq!(
@@ -277,8 +236,8 @@ fn receipt(seq: u64, kind: ReceiptKind, intent: Option<u64>) -> Envelope {
 
 fn detailed_receipt(seq: u64, kind: ReceiptKind, intent: Option<u64>, detail: &str) -> Envelope {
     let receipt = Receipt {
-        cluster: ClusterId::new("zeta").unwrap(),
-        node: NodeId::new("node-1").unwrap(),
+        cluster: cluster(),
+        node: node(),
         boot: BootId::default(),
         warden: WardenInstance(1),
         seq,
@@ -299,7 +258,7 @@ fn detailed_receipt(seq: u64, kind: ReceiptKind, intent: Option<u64>, detail: &s
         at: now(),
         wall_ms: 1_800_000_000_123,
     };
-    Envelope::seal(&receipt, &key(1), &Proto)
+    Envelope::seal(&receipt, &key("warden"), &Proto)
 }
 
 #[test]

@@ -242,31 +242,16 @@ impl Roster {
 }
 
 #[cfg(test)]
+pub(crate) mod fixture;
+
+#[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::signing::SigningKey;
-
-    fn key(n: u8) -> PublicKey {
-        SigningKey::from_seed(&[n; 32]).public()
-    }
 
     fn statement(vendors: &[&str], f: u32, q: u32) -> RosterStatement {
-        let member = |(n, vendor): (usize, &&str)| Member {
-            persona: PersonaId::new(&format!("p{n}")).unwrap(),
-            vendor: VendorId::new(vendor).unwrap(),
-            key: key(n as u8 + 10),
-        };
-        RosterStatement {
-            cluster: ClusterId::new("c").unwrap(),
-            node: NodeId::new("n").unwrap(),
-            epoch: 1,
-            previous: Digest::default(),
-            members: vendors.iter().enumerate().map(member).collect(),
-            f,
-            q,
-            warden: key(1),
-            operator: key(2),
-        }
+        let names: Vec<_> = (0..vendors.len()).map(|n| format!("p{n}")).collect();
+        let personas: Vec<_> = names.iter().map(String::as_str).zip(vendors.iter().copied()).collect();
+        RosterStatement { f, q, ..fixture::statement(&personas) }
     }
 
     fn check(vendors: &[&str], f: u32, q: u32) -> Result<Roster, RosterError> {

@@ -69,12 +69,9 @@ impl Audience {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::roster::fixture::subject;
     use crate::protocol::signing::Domain;
     use crate::protocol::types::PublicKey;
-
-    fn subject(name: &str) -> SubjectName {
-        SubjectName::new(name).unwrap()
-    }
 
     fn statement(n: u32) -> Envelope {
         let payload = n.to_be_bytes().to_vec().into();

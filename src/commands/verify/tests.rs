@@ -3,8 +3,7 @@
 use super::*;
 use crate::journal::{Journal, compact};
 use crate::protocol::evidence::{Attestation, Evidence, FaultClass, Reason, Verdict};
-use crate::protocol::roster::{Member, RosterStatement};
-use crate::protocol::signing::SigningKey;
+use crate::protocol::roster::fixture::{key, persona, roster, session_key, subject};
 use crate::protocol::statement::{
     ActionCertificate, ActionKind, Choice, EpisodeStatement, Header, Outcome, Receipt, Session, SessionRequest,
     StateName, Vote,
@@ -13,37 +12,11 @@ use crate::protocol::types::*;
 use crate::wire::encode_envelope;
 use std::time::Duration;
 
-const PERSONAS: [(&str, &str); 3] = [("otto", "anthropic"), ("lior", "google-gemini"), ("vera", "openai")];
-
-fn key(seed: u8) -> SigningKey {
-    SigningKey::from_seed(&[seed; 32])
-}
-
-fn roster() -> Roster {
-    let members = PERSONAS.iter().zip(20..).map(|((name, vendor), seed)| Member {
-        persona: PersonaId::new(name).unwrap(),
-        vendor: VendorId::new(vendor).unwrap(),
-        key: key(seed).public(),
-    });
-    let statement = RosterStatement {
-        cluster: ClusterId::new("c").unwrap(),
-        node: NodeId::new("n").unwrap(),
-        epoch: 1,
-        previous: Digest::default(),
-        members: members.collect(),
-        f: 1,
-        q: 2,
-        warden: key(1).public(),
-        operator: key(2).public(),
-    };
-    Roster::open(&Envelope::seal(&statement, &key(2), &Proto), &Proto).unwrap()
-}
-
-/// INTENT of a restart of lior in a round, on the votes of these personas (by place in the roster).
-fn intent(roster: &Roster, head: JournalHead, round: u32, voters: &[u8]) -> Receipt {
+/// INTENT of a restart of lior in a round, on the votes of these personas.
+fn intent(roster: &Roster, head: JournalHead, round: u32, voters: &[&str]) -> Receipt {
     let run = Incarnation { boot: BootId([1; 16]), invocation: InvocationId([2; 16]) };
     let (cluster, node, at) = (roster.cluster().clone(), roster.node().clone(), Timestamp::from_nanos(9_000_000_000));
-    let subject = SubjectName::new("lior").unwrap();
+    let subject = subject("lior");
     let episode = EpisodeStatement {
         cluster: cluster.clone(),
         node: node.clone(),
@@ -63,8 +36,8 @@ fn intent(roster: &Roster, head: JournalHead, round: u32, voters: &[u8]) -> Rece
     };
     let (mut votes, mut sessions) = (Vec::new(), Vec::new());
     for voter in voters {
-        let persona = PersonaId::new(PERSONAS[usize::from(*voter)].0).unwrap();
-        let session_key = key(40 + voter).public();
+        let (persona, signer) = (persona(voter), session_key(voter));
+        let session_key = signer.public();
         let request = SessionRequest {
             cluster: cluster.clone(),
             node: node.clone(),
@@ -75,7 +48,7 @@ fn intent(roster: &Roster, head: JournalHead, round: u32, voters: &[u8]) -> Rece
             policy: episode.policy,
         };
         let session = Session {
-            request: Envelope::seal(&request, &key(20 + voter), &Proto),
+            request: Envelope::seal(&request, &key(voter), &Proto),
             cluster: cluster.clone(),
             node: node.clone(),
             boot: run.boot,
@@ -86,7 +59,7 @@ fn intent(roster: &Roster, head: JournalHead, round: u32, voters: &[u8]) -> Rece
             unit: SubjectName::agent(&persona),
             invocation: InvocationId([4; 16]),
         };
-        sessions.push(Envelope::seal(&session, &key(1), &Proto));
+        sessions.push(Envelope::seal(&session, &key("warden"), &Proto));
         let attestation = Attestation {
             subject: subject.clone(),
             incarnation: run,
@@ -124,7 +97,7 @@ fn intent(roster: &Roster, head: JournalHead, round: u32, voters: &[u8]) -> Rece
             challenge: None,
             attestation,
         };
-        votes.push(Envelope::seal(&vote, &key(40 + voter), &Proto));
+        votes.push(Envelope::seal(&vote, &signer, &Proto));
     }
     Receipt {
         cluster,
@@ -144,7 +117,11 @@ fn intent(roster: &Roster, head: JournalHead, round: u32, voters: &[u8]) -> Rece
         after: None,
         outcome: None,
         detail: String::new(),
-        certificate: Some(ActionCertificate { episode: Envelope::seal(&episode, &key(1), &Proto), votes, sessions }),
+        certificate: Some(ActionCertificate {
+            episode: Envelope::seal(&episode, &key("warden"), &Proto),
+            votes,
+            sessions,
+        }),
         intent: None,
         at,
         wall_ms: 1,
@@ -178,7 +155,7 @@ impl Bench {
         let mut bench = Self { dir, journal, roster: roster(), receipts: Vec::new() };
         bench.write(&Record::Boot { instance: WardenInstance(3), boot: BootId([1; 16]), at: Timestamp::ZERO });
         for round in 0..3 {
-            let begin = intent(&bench.roster, bench.journal.head(), round, &[0, 2]);
+            let begin = intent(&bench.roster, bench.journal.head(), round, &["otto", "vera"]);
             bench.receipt(begin.clone());
             bench.receipt(outcome(&begin, bench.journal.head()));
         }
@@ -192,7 +169,7 @@ impl Bench {
     }
 
     fn receipt(&mut self, receipt: Receipt) {
-        let envelope = Envelope::seal(&receipt, &key(1), &Proto);
+        let envelope = Envelope::seal(&receipt, &key("warden"), &Proto);
         self.write(&Record::Receipt(envelope.clone()));
         self.receipts.push((receipt, envelope));
     }
@@ -272,8 +249,8 @@ fn a_flipped_bit_anywhere_in_a_journal_is_found_or_cuts_the_last_record_off() {
 fn a_compacted_journal_still_holds() {
     let mut bench = Bench::new();
     let records = journal::scan(&bench.bytes()).records;
-    compact(&mut bench.journal, &records, &key(1), &Proto).unwrap();
-    let begin = intent(&bench.roster, bench.journal.head(), 9, &[0, 2]);
+    compact(&mut bench.journal, &records, &key("warden"), &Proto).unwrap();
+    let begin = intent(&bench.roster, bench.journal.head(), 9, &["otto", "vera"]);
     bench.receipt(begin);
     let (faults, text) = bench.check(&[&bench.bytes()]);
     assert_eq!(faults, 0, "{text}");
@@ -283,7 +260,7 @@ fn a_compacted_journal_still_holds() {
 #[test]
 fn a_receipt_without_a_quorum_is_found_with_its_numbers() {
     let mut bench = Bench::new();
-    let alone = intent(&bench.roster, bench.journal.head(), 5, &[0]);
+    let alone = intent(&bench.roster, bench.journal.head(), 5, &["otto"]);
     bench.receipt(alone);
     let (faults, text) = bench.check(&[&bench.bytes()]);
     assert!(faults > 0 && text.contains("1 of 2 eligible vendors voted, 2 are required"), "{text}");

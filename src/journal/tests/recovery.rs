@@ -3,10 +3,12 @@
 use super::super::*;
 use crate::protocol::evidence::FaultClass;
 use crate::protocol::record::{LedgerEntry, OperatorOrder, Record};
+use crate::protocol::roster::RosterStatement;
+use crate::protocol::roster::fixture::{self, subject};
 use crate::protocol::signing::{SigningKey, VerifyingKey};
 use crate::protocol::statement::{ActionKind, Codec as _, Envelope, EquivocationProof, Outcome, Receipt, ReceiptKind};
 use crate::protocol::types::{
-    BootId, ClusterId, EpisodeId, Incarnation, NodeId, PersonaId, Round, Rung, SubjectName, Timestamp, WardenInstance,
+    BootId, ClusterId, EpisodeId, Incarnation, NodeId, PersonaId, Round, Rung, Timestamp, WardenInstance,
 };
 use crate::protocol::warden::Recovered;
 use crate::wire::Proto;
@@ -85,10 +87,6 @@ impl Bench {
     fn recover(&self) -> Recovered {
         recover(&self.records(), None, &VerifyingKey::new(self.key.public()).unwrap(), &Proto)
     }
-}
-
-fn subject(name: &str) -> SubjectName {
-    SubjectName::new(name).unwrap()
 }
 
 fn hold(name: Option<&str>) -> OperatorOrder {
@@ -214,25 +212,8 @@ fn bytes_that_are_no_record_and_a_journal_without_its_beginning_are_damage() {
 }
 
 fn roster(epoch: u64, warden: &SigningKey) -> Record {
-    use crate::protocol::roster::{Member, RosterStatement};
-    let operator = SigningKey::from_seed(&[8; 32]);
-    let member = |(n, vendor): (u8, &str)| Member {
-        persona: PersonaId::new(&format!("p{n}")).unwrap(),
-        vendor: crate::protocol::types::VendorId::new(vendor).unwrap(),
-        key: SigningKey::from_seed(&[n; 32]).public(),
-    };
-    let statement = RosterStatement {
-        cluster: ClusterId::new("c").unwrap(),
-        node: NodeId::new("n").unwrap(),
-        epoch,
-        previous: Digest::default(),
-        members: [(1, "a"), (2, "b"), (3, "c")].map(member).into(),
-        f: 1,
-        q: 2,
-        warden: warden.public(),
-        operator: operator.public(),
-    };
-    Record::Roster(Envelope::seal(&statement, &operator, &Proto))
+    let statement = RosterStatement { epoch, warden: warden.public(), ..fixture::statement(&fixture::PERSONAS) };
+    Record::Roster(Envelope::seal(&statement, &fixture::key("operator"), &Proto))
 }
 
 #[test]

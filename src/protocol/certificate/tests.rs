@@ -1,7 +1,7 @@
 //! Claims about what a certificate must show, each by breaking one thing in one that holds.
 
 use super::super::evidence::{Attestation, Reason, Verdict};
-use super::super::roster::{Member, RosterStatement};
+use super::super::roster::fixture::{self, key, persona, session_key, subject};
 use super::super::signing::SigningKey;
 use super::super::statement::{ActionKind, Header, Session, SessionRequest, StateName};
 use super::super::types::{
@@ -11,22 +11,7 @@ use super::super::types::{
 use super::*;
 use crate::wire::Proto;
 
-const PERSONAS: [(&str, &str); 4] =
-    [("otto", "anthropic"), ("lior", "google-gemini"), ("vera", "openai"), ("vic", "openai")];
 const NOW: Timestamp = Timestamp::from_nanos(100_000_000_000);
-
-fn key(seed: u8) -> SigningKey {
-    SigningKey::from_seed(&[seed; 32])
-}
-fn persona(name: &str) -> PersonaId {
-    PersonaId::new(name).unwrap()
-}
-fn subject(name: &str) -> SubjectName {
-    SubjectName::new(name).unwrap()
-}
-fn index(name: &str) -> u8 {
-    u8::try_from(PERSONAS.iter().position(|(p, _)| *p == name).unwrap()).unwrap()
-}
 
 struct Bench {
     roster: Roster,
@@ -36,24 +21,10 @@ struct Bench {
     sessions: Vec<Envelope>,
 }
 
+/// Vic is a second persona of vera's vendor.
 fn roster() -> Roster {
-    let members = PERSONAS.iter().zip(20..).map(|((name, vendor), seed)| Member {
-        persona: persona(name),
-        vendor: VendorId::new(vendor).unwrap(),
-        key: key(seed).public(),
-    });
-    let statement = RosterStatement {
-        cluster: ClusterId::new("c").unwrap(),
-        node: NodeId::new("n").unwrap(),
-        epoch: 1,
-        previous: Digest::default(),
-        members: members.collect(),
-        f: 1,
-        q: 2,
-        warden: key(1).public(),
-        operator: key(2).public(),
-    };
-    Roster::open(&Envelope::seal(&statement, &key(2), &Proto), &Proto).unwrap()
+    let personas = [&fixture::PERSONAS[..], &[("vic", "openai")]].concat();
+    Roster::new(fixture::statement(&personas), fixture::DIGEST).unwrap()
 }
 
 fn session(roster: &Roster, name: &str, session_key: PublicKey, incarnation: u64) -> Envelope {
@@ -67,7 +38,7 @@ fn session(roster: &Roster, name: &str, session_key: PublicKey, incarnation: u64
         policy: Digest([6; 32]),
     };
     let session = Session {
-        request: Envelope::seal(&request, &key(20 + index(name)), &Proto),
+        request: Envelope::seal(&request, &key(name), &Proto),
         cluster: roster.cluster().clone(),
         node: roster.node().clone(),
         boot: BootId([1; 16]),
@@ -78,7 +49,7 @@ fn session(roster: &Roster, name: &str, session_key: PublicKey, incarnation: u64
         unit: SubjectName::agent(&persona(name)),
         invocation: InvocationId([4; 16]),
     };
-    Envelope::seal(&session, &key(1), &Proto)
+    Envelope::seal(&session, &key("warden"), &Proto)
 }
 
 impl Bench {
@@ -132,7 +103,7 @@ impl Bench {
     }
 
     fn add_vote(&mut self, voter: &str) {
-        let (session_key, e) = (key(40 + index(voter)), &self.episode);
+        let (session_key, e) = (session_key(voter), &self.episode);
         self.sessions.push(session(&self.roster, voter, session_key.public(), 9));
         let attestation = Attestation {
             subject: e.subject.clone(),
@@ -176,7 +147,7 @@ impl Bench {
 
     fn certificate(&self) -> ActionCertificate {
         ActionCertificate {
-            episode: Envelope::seal(&self.episode, &key(1), &Proto),
+            episode: Envelope::seal(&self.episode, &key("warden"), &Proto),
             votes: self.votes.iter().map(|(vote, key)| Envelope::seal(vote, key, &Proto)).collect(),
             sessions: self.sessions.clone(),
         }
@@ -189,7 +160,7 @@ impl Bench {
     fn sealed(&self, change: impl FnOnce(&mut Receipt)) -> Envelope {
         let mut receipt = Receipt { certificate: Some(self.certificate()), ..self.receipt.clone() };
         change(&mut receipt);
-        Envelope::seal(&receipt, &key(1), &Proto)
+        Envelope::seal(&receipt, &key("warden"), &Proto)
     }
 }
 
@@ -232,7 +203,7 @@ fn a_vote_for_anything_else_spoils_the_certificate() {
     let cases: [(&str, Change); 20] = [
         ("persona", |v| v.header.persona = persona("vera")),
         ("session incarnation", |v| v.header.incarnation = SessionIncarnation(8)),
-        ("session_key", |v| v.header.session_key = key(99).public()),
+        ("session_key", |v| v.header.session_key = key("stranger").public()),
         ("cluster", |v| v.header.cluster = ClusterId::new("d").unwrap()),
         ("node", |v| v.header.node = NodeId::new("m").unwrap()),
         ("boot", |v| v.header.boot = BootId([9; 16])),
@@ -306,12 +277,13 @@ fn a_vote_needs_a_session_that_the_warden_and_the_persona_both_signed() {
     assert_eq!(bench.check().unwrap_err(), CertificateError::NoSession { index: 0 });
 
     let mut bench = crash();
-    let forged = bench.sessions[0].open::<Session>(&VerifyingKey::new(key(1).public()).unwrap(), &Proto).unwrap();
-    bench.sessions[0] = Envelope::seal(&forged.into_inner(), &key(50), &Proto);
+    let warden = VerifyingKey::new(key("warden").public()).unwrap();
+    let forged = bench.sessions[0].open::<Session>(&warden, &Proto).unwrap();
+    bench.sessions[0] = Envelope::seal(&forged.into_inner(), &key("stranger"), &Proto);
     assert!(matches!(bench.check(), Err(CertificateError::Session { index: 0, .. })));
 
     let mut bench = crash();
-    bench.votes[0].1 = key(41);
+    bench.votes[0].1 = session_key("lior");
     assert!(matches!(bench.check(), Err(CertificateError::NoSession { .. })));
 
     let mut certificate = crash().certificate();
@@ -323,7 +295,7 @@ fn a_vote_needs_a_session_that_the_warden_and_the_persona_both_signed() {
 #[test]
 fn a_session_renewed_under_its_key_still_vouches_for_its_votes() {
     let mut bench = crash();
-    let renewed = session(&bench.roster, "otto", key(40).public(), 12);
+    let renewed = session(&bench.roster, "otto", session_key("otto").public(), 12);
     bench.sessions.insert(0, renewed);
     bench.check().unwrap();
 }
@@ -347,7 +319,7 @@ fn the_episode_must_be_the_wardens_and_the_receipts() {
         assert_eq!(bench.check().unwrap_err(), CertificateError::EpisodeDiffers(wanted));
     }
     let mut certificate = crash().certificate();
-    certificate.episode = Envelope::seal(&crash().episode, &key(3), &Proto);
+    certificate.episode = Envelope::seal(&crash().episode, &key("stranger"), &Proto);
     let error = certificate.check(&crash().receipt, &roster(), &Proto).unwrap_err();
     assert!(matches!(error, CertificateError::Episode(_)));
     let mut bench = crash();
@@ -393,7 +365,7 @@ fn a_receipt_is_the_wardens_and_carries_what_its_kind_needs() {
         check(&bench.sealed(|r| r.node = NodeId::new("m").unwrap())),
         Err(ReceiptError::Elsewhere("node"))
     ));
-    let forged = Envelope::seal(&bench.receipt, &key(7), &Proto);
+    let forged = Envelope::seal(&bench.receipt, &key("stranger"), &Proto);
     assert!(matches!(check(&forged), Err(ReceiptError::Receipt(_))));
     let mut one_vote = crash();
     one_vote.votes.pop();

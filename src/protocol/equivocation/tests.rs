@@ -1,60 +1,30 @@
-use super::super::roster::{Member, RosterStatement};
-use super::super::signing::SigningKey;
+use super::super::roster::fixture::{self, cluster, key, node, persona, roster, session_key};
 use super::super::statement::{JournalHead, Session, SessionRequest};
-use super::super::types::{BootId, ClusterId, InvocationId, NodeId, Nonce, SubjectName, Timestamp, WardenInstance};
+use super::super::types::{BootId, InvocationId, NodeId, Nonce, SubjectName, Timestamp, WardenInstance};
 use super::*;
 use crate::wire::Proto;
 
-fn key(seed: u8) -> SigningKey {
-    SigningKey::from_seed(&[seed; 32])
-}
-
-fn persona(name: &str) -> PersonaId {
-    PersonaId::new(name).unwrap()
-}
-
-const SESSION: u8 = 20;
-
-fn roster() -> Roster {
-    let members = [("lior", 11), ("otto", 12), ("vera", 13)].map(|(name, seed)| Member {
-        persona: persona(name),
-        vendor: VendorId::new(&format!("of-{name}")).unwrap(),
-        key: key(seed).public(),
-    });
-    let statement = RosterStatement {
-        cluster: ClusterId::new("home").unwrap(),
-        node: NodeId::new("node1").unwrap(),
-        epoch: 1,
-        previous: Digest::default(),
-        members: members.into(),
-        f: 1,
-        q: 2,
-        warden: key(1).public(),
-        operator: key(2).public(),
-    };
-    Roster::new(statement, Digest([9; 32])).unwrap()
-}
-
-fn request(seed: u8) -> SessionRequest {
+/// Of otto, for the session key of this persona.
+fn request(session_of: &str) -> SessionRequest {
     SessionRequest {
-        cluster: ClusterId::new("home").unwrap(),
-        node: NodeId::new("node1").unwrap(),
+        cluster: cluster(),
+        node: node(),
         persona: persona("otto"),
-        session_key: key(seed).public(),
+        session_key: session_key(session_of).public(),
         nonce: Nonce::default(),
-        roster: Digest([9; 32]),
+        roster: fixture::DIGEST,
         policy: Digest::default(),
     }
 }
 
-fn session_of(request: &SessionRequest, persona_key: u8, warden_key: u8, number: u32) -> Envelope {
+fn session_of(request: &SessionRequest, persona_key: &str, warden_key: &str, number: u32) -> Envelope {
     let session = Session {
         request: Envelope::seal(request, &key(persona_key), &Proto),
         cluster: request.cluster.clone(),
         node: request.node.clone(),
         boot: BootId([7; 16]),
         persona: persona("otto"),
-        session_key: key(SESSION).public(),
+        session_key: session_key("otto").public(),
         incarnation: SessionIncarnation::new(WardenInstance(1), number),
         uid: 0,
         unit: SubjectName::agent(&persona("otto")),
@@ -64,7 +34,7 @@ fn session_of(request: &SessionRequest, persona_key: u8, warden_key: u8, number:
 }
 
 fn session(number: u32) -> Envelope {
-    session_of(&request(SESSION), 12, 1, number)
+    session_of(&request("otto"), "otto", "warden", number)
 }
 
 fn said(seq: u64, health: u32) -> Envelope {
@@ -73,20 +43,20 @@ fn said(seq: u64, health: u32) -> Envelope {
 
 fn said_on(node: &str, seq: u64, health: u32) -> Envelope {
     let header = Header {
-        cluster: ClusterId::new("home").unwrap(),
+        cluster: cluster(),
         node: NodeId::new(node).unwrap(),
         boot: BootId([7; 16]),
         roster_epoch: 1,
-        roster: Digest([9; 32]),
+        roster: fixture::DIGEST,
         policy: Digest::default(),
         persona: persona("otto"),
         incarnation: SessionIncarnation::new(WardenInstance(1), 1),
-        session_key: key(SESSION).public(),
+        session_key: session_key("otto").public(),
         seq,
         observed_at: Timestamp::ZERO,
     };
     let heartbeat = Heartbeat { header, attestations: vec![], health, heads: vec![], receipt: JournalHead::default() };
-    Envelope::seal(&heartbeat, &key(SESSION), &Proto)
+    Envelope::seal(&heartbeat, &session_key("otto"), &Proto)
 }
 
 fn window() -> StatementWindow {
@@ -106,7 +76,7 @@ fn two_payloads_with_one_number_are_a_proof_that_anybody_can_check() {
     assert_eq!(observe(&mut window, &said(4, 0)), Observed::Late);
     let Observed::Conflict(proof) = observe(&mut window, &said(5, 1)) else { panic!("a conflict") };
     let proven = proof.check(&roster(), &Proto).unwrap();
-    assert_eq!((proven.persona.as_str(), proven.vendor.as_str(), proven.seq), ("otto", "of-otto", 5));
+    assert_eq!((proven.persona.as_str(), proven.vendor.as_str(), proven.seq), ("otto", "anthropic", 5));
     assert_eq!((proven.first, proven.second), (said(5, 0).digest(), said(5, 1).digest()));
 }
 
@@ -157,9 +127,10 @@ fn a_proof_proves_nothing_unless_all_of_it_holds() {
 fn a_session_needs_the_warden_and_the_persona() {
     let check = |envelope: Envelope| verify_session(&envelope, &roster(), &Proto).map(|_| ());
     assert_eq!(check(session(1)), Ok(()));
-    assert!(matches!(check(session_of(&request(SESSION), 12, 13, 1)), Err(SessionError::Session(_))));
-    assert!(matches!(check(session_of(&request(SESSION), 13, 1, 1)), Err(SessionError::Request(_))));
-    assert_eq!(check(session_of(&request(21), 12, 1, 1)), Err(SessionError::Inconsistent("session_key")));
-    let foreign = SessionRequest { node: NodeId::new("node2").unwrap(), ..request(SESSION) };
-    assert_eq!(check(session_of(&foreign, 12, 1, 1)), Err(SessionError::Inconsistent("node")));
+    assert!(matches!(check(session_of(&request("otto"), "otto", "vera", 1)), Err(SessionError::Session(_))));
+    assert!(matches!(check(session_of(&request("otto"), "vera", "warden", 1)), Err(SessionError::Request(_))));
+    let foreign_key = check(session_of(&request("vera"), "otto", "warden", 1));
+    assert_eq!(foreign_key, Err(SessionError::Inconsistent("session_key")));
+    let foreign = SessionRequest { node: NodeId::new("node2").unwrap(), ..request("otto") };
+    assert_eq!(check(session_of(&foreign, "otto", "warden", 1)), Err(SessionError::Inconsistent("node")));
 }

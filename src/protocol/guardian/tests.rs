@@ -10,10 +10,10 @@ mod votes;
 use super::super::equivocation::GuardianStatement;
 use super::super::evidence::{Activity, Evidence, ExitZero, FaultClass, LastExit, Reason, TickEnd, UnitState, Verdict};
 use super::super::policy::{Mode, SubjectKind, SubjectPolicy, Timing};
-use super::super::roster::{Member, RosterStatement};
+use super::super::roster::fixture::{self, PERSONAS, cluster, key, node, persona, session_key, subject};
 use super::super::statement::{ActionKind, Choice, Head, Receipt, ReceiptKind, Session, SessionRequest, Vote};
 use super::super::types::{
-    ClusterId, Incarnation, InvocationId, NodeId, Round, Rung, SessionIncarnation, SetEpoch, VendorId, WardenInstance,
+    Incarnation, InvocationId, NodeId, Round, Rung, SessionIncarnation, SetEpoch, WardenInstance,
 };
 use super::*;
 use crate::wire::Proto;

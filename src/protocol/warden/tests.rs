@@ -14,10 +14,11 @@ use super::*;
 use crate::protocol::evidence::{Activity, Evidence, ExitZero, LastExit, Reason, Verdict};
 use crate::protocol::policy::{RungPolicy, SubjectKind, SubjectPolicy, Timing};
 use crate::protocol::record::{OpenIntent, OperatorOrder, chain_hash};
-use crate::protocol::roster::{Member, RosterStatement};
+use crate::protocol::roster::RosterStatement;
+use crate::protocol::roster::fixture::{self, PERSONAS, key, persona, subject};
 use crate::protocol::statement::{
     Choice, Codec, Envelope, EpisodeStatement, EquivocationProof, Head, Header, Heartbeat, Receipt, ReceiptKind,
     Session, SessionRequest, StateName, Statement,
 };
-use crate::protocol::types::{ClusterId, Incarnation, InvocationId, NodeId, Round, Rung, SessionIncarnation};
+use crate::protocol::types::{Incarnation, InvocationId, NodeId, Round, Rung, SessionIncarnation};
 use crate::wire::Proto;

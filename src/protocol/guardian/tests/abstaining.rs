@@ -72,7 +72,7 @@ fn another_policy_or_roster_means_no_votes_and_says_so() {
 fn episodes_of_another_signer_node_or_boot_are_refused() {
     let mut alone = Alone::well();
     let episode = episode("otto", 2, 1, StateName::Suspect);
-    alone.step(GuardianInput::FromWarden(Envelope::seal(&episode, &persona_key("vera"), &Proto)));
+    alone.step(GuardianInput::FromWarden(Envelope::seal(&episode, &key("vera"), &Proto)));
     alone.publish(EpisodeStatement { node: NodeId::new("node2").unwrap(), ..episode.clone() });
     alone.publish(EpisodeStatement { boot: BootId([8; 16]), ..episode });
     assert_eq!(alone.rejected(), ["wrong_key", "wrong_node", "wrong_boot"]);

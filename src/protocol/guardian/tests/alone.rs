@@ -4,55 +4,14 @@ use super::*;
 
 pub(super) const BOOT: BootId = BootId([7; 16]);
 const POLICY: Digest = Digest([3; 32]);
-pub(super) const PERSONAS: [(&str, &str); 3] = [("lior", "google-gemini"), ("otto", "anthropic"), ("vera", "openai")];
 pub(super) const MS: u64 = 1_000_000;
-
-pub(super) fn persona(name: &str) -> PersonaId {
-    PersonaId::new(name).unwrap()
-}
-
-pub(super) fn subject(name: &str) -> SubjectName {
-    SubjectName::new(name).unwrap()
-}
-
-pub(super) fn key(of: &str, kind: u8) -> SigningKey {
-    SigningKey::from_seed(&Digest::of(format!("{of} {kind}").as_bytes()).0)
-}
-
-pub(super) fn persona_key(of: &str) -> SigningKey {
-    key(of, 1)
-}
-
-pub(super) fn session_key(of: &str) -> SigningKey {
-    key(of, 2)
-}
-
-pub(super) fn roster() -> Arc<Roster> {
-    let members = PERSONAS.map(|(name, vendor)| Member {
-        persona: persona(name),
-        vendor: VendorId::new(vendor).unwrap(),
-        key: persona_key(name).public(),
-    });
-    let statement = RosterStatement {
-        cluster: ClusterId::new("home").unwrap(),
-        node: NodeId::new("node1").unwrap(),
-        epoch: 1,
-        previous: Digest::default(),
-        members: members.into(),
-        f: 1,
-        q: 2,
-        warden: key("warden", 0).public(),
-        operator: key("operator", 0).public(),
-    };
-    Arc::new(Roster::new(statement, Digest([9; 32])).unwrap())
-}
 
 pub(super) fn policy() -> Arc<Policy> {
     let mut subjects = BTreeMap::new();
     for (name, vendor) in PERSONAS {
         let of = |kind| SubjectPolicy {
             kind,
-            vendor: Some(VendorId::new(vendor).unwrap()),
+            vendor: Some(fixture::vendor(vendor)),
             unit: format!("zeta-{name}.service"),
             uid: None,
             exit_zero: ExitZero::Fault,
@@ -117,10 +76,10 @@ pub(super) fn broken(in_a_row: u32) -> TickState {
 
 pub(super) fn episode(of: &str, run: u8, round: u32, state: StateName) -> EpisodeStatement {
     EpisodeStatement {
-        cluster: ClusterId::new("home").unwrap(),
-        node: NodeId::new("node1").unwrap(),
+        cluster: cluster(),
+        node: node(),
         boot: BOOT,
-        roster: Digest([9; 32]),
+        roster: fixture::DIGEST,
         policy: POLICY,
         subject: subject(of),
         id: EpisodeId::new(WardenInstance(1), 5),
@@ -137,16 +96,16 @@ pub(super) fn episode(of: &str, run: u8, round: u32, state: StateName) -> Episod
 
 pub(super) fn mint(of: &str, session_key: &SigningKey, number: u32) -> Envelope {
     let request = SessionRequest {
-        cluster: ClusterId::new("home").unwrap(),
-        node: NodeId::new("node1").unwrap(),
+        cluster: cluster(),
+        node: node(),
         persona: persona(of),
         session_key: session_key.public(),
         nonce: Nonce([1; 16]),
-        roster: Digest([9; 32]),
+        roster: fixture::DIGEST,
         policy: POLICY,
     };
     let session = Session {
-        request: Envelope::seal(&request, &persona_key(of), &Proto),
+        request: Envelope::seal(&request, &key(of), &Proto),
         cluster: request.cluster,
         node: request.node,
         boot: BOOT,
@@ -157,18 +116,18 @@ pub(super) fn mint(of: &str, session_key: &SigningKey, number: u32) -> Envelope 
         unit: SubjectName::agent(&persona(of)),
         invocation: InvocationId([1; 16]),
     };
-    Envelope::seal(&session, &key("warden", 0), &Proto)
+    Envelope::seal(&session, &key("warden"), &Proto)
 }
 
 /// A heartbeat of a peer's; `health` makes two with one number differ.
 pub(super) fn heartbeat_of(of: &str, seq: u64, health: u32, heads: Vec<Head>) -> Envelope {
     let heartbeat = Heartbeat {
         header: Header {
-            cluster: ClusterId::new("home").unwrap(),
-            node: NodeId::new("node1").unwrap(),
+            cluster: cluster(),
+            node: node(),
             boot: BOOT,
             roster_epoch: 1,
-            roster: Digest([9; 32]),
+            roster: fixture::DIGEST,
             policy: POLICY,
             persona: persona(of),
             incarnation: SessionIncarnation::new(WardenInstance(1), 20),
@@ -199,9 +158,9 @@ impl Alone {
     pub(super) fn new() -> Self {
         let config = GuardianConfig {
             persona: persona("lior"),
-            persona_key: persona_key("lior"),
+            persona_key: key("lior"),
             session_key: session_key("lior"),
-            roster: roster(),
+            roster: Arc::new(fixture::roster()),
             policy: policy(),
             boot: BOOT,
             codec: Proto,
@@ -220,7 +179,7 @@ impl Alone {
     pub(super) fn well() -> Self {
         let mut alone = Self::new();
         alone.connect(10);
-        for (run, (name, _)) in (1..).zip(PERSONAS) {
+        for (run, name) in [(1, "lior"), (2, "otto"), (3, "vera")] {
             alone.start(name, run);
             alone.unit(&format!("{name}/agent"), Some(running(run + 10)));
             alone.publish(episode(name, run, 0, StateName::Healthy));
@@ -254,7 +213,7 @@ impl Alone {
     }
 
     pub(super) fn publish(&mut self, episode: EpisodeStatement) {
-        self.step(GuardianInput::FromWarden(Envelope::seal(&episode, &key("warden", 0), &Proto)));
+        self.step(GuardianInput::FromWarden(Envelope::seal(&episode, &key("warden"), &Proto)));
     }
 
     pub(super) fn peer(&mut self, from: &str, envelope: Envelope) {

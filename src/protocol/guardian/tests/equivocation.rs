@@ -43,7 +43,7 @@ fn two_statements_with_one_number_are_proven_at_once_and_cost_the_liar_our_ear()
     alone.run(3_000);
     assert_eq!(alone.says("otto/agent"), (UNKNOWN, Some(FaultClass::Unknown), Reason::CannotSee));
     alone.out.clear();
-    alone.peer("otto", mint("otto", &key("otto", 5), 21));
+    alone.peer("otto", mint("otto", &key("otto's next session"), 21));
     let guilty = alone.guardian.view(Timestamp::ZERO).peers.iter().any(|peer| peer.guilty);
     assert!(!guilty, "a session that the warden mints afterwards ends it");
 }
@@ -134,8 +134,8 @@ fn statements_of_another_author_key_or_connection_are_refused() {
     let mut alone = Alone::well();
     let next = alone.speaking["otto"];
     alone.peer("vera", heartbeat_of("otto", next, 0, Vec::new()));
-    alone.peer("vera", mint("otto", &key("otto", 5), 30));
-    alone.peer("otto", mint("otto", &key("otto", 5), 3));
+    alone.peer("vera", mint("otto", &key("otto's next session"), 30));
+    alone.peer("otto", mint("otto", &key("otto's next session"), 3));
     let mut forged = heartbeat_of("otto", next, 0, Vec::new());
     forged.signature[0] ^= 1;
     alone.peer("otto", forged);

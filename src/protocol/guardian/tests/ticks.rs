@@ -127,7 +127,7 @@ fn receipt_for_broken(kind: ReceiptKind, at: Timestamp) -> Envelope {
         at,
         wall_ms: 0,
     };
-    Envelope::seal(&receipt, &key("warden", 0), &Proto)
+    Envelope::seal(&receipt, &key("warden"), &Proto)
 }
 
 #[test]

@@ -4,18 +4,10 @@ use super::*;
 
 pub(super) const MS: Duration = Duration::from_millis(1);
 pub(super) const S: Duration = Duration::from_secs(1);
-pub(super) const PEOPLE: [(&str, &str); 3] = [("otto", "anthropic"), ("lior", "google-gemini"), ("vera", "openai")];
 
-pub(super) fn persona(name: &str) -> PersonaId {
-    PersonaId::new(name).unwrap()
-}
-
-pub(super) fn subject(name: &str) -> SubjectName {
-    SubjectName::new(name).unwrap()
-}
-
-pub(super) fn key(n: u8) -> SigningKey {
-    SigningKey::from_seed(&[n; 32])
+/// Sessions are told apart by numbers.
+fn session_key(n: u8) -> SigningKey {
+    key(&format!("session {n}"))
 }
 
 struct Guard {
@@ -57,10 +49,10 @@ fn restart(bench: &mut Bench, name: &SubjectName) {
 
 pub(super) fn policy(change: impl FnOnce(&mut Policy)) -> Policy {
     let mut subjects = BTreeMap::new();
-    for (name, vendor) in PEOPLE {
+    for (name, vendor) in PERSONAS {
         let wrapper = SubjectPolicy {
             kind: SubjectKind::Wrapper(persona(name)),
-            vendor: Some(VendorId::new(vendor).unwrap()),
+            vendor: Some(fixture::vendor(vendor)),
             unit: format!("zeta-{name}.service"),
             uid: None,
             exit_zero: ExitZero::Operator,
@@ -93,29 +85,13 @@ impl Bench {
     }
 
     pub(super) fn recovered(policy: Policy, recovered: Recovered) -> Self {
-        let members = PEOPLE.iter().enumerate().map(|(n, (name, vendor))| Member {
-            persona: persona(name),
-            vendor: VendorId::new(vendor).unwrap(),
-            key: key(10 + n as u8).public(),
-        });
-        let statement = RosterStatement {
-            cluster: ClusterId::new("test").unwrap(),
-            node: NodeId::new("n1").unwrap(),
-            epoch: 1,
-            previous: Digest::default(),
-            members: members.collect(),
-            f: 1,
-            q: 2,
-            warden: key(1).public(),
-            operator: key(2).public(),
-        };
-        let roster = Arc::new(Roster::new(statement, Digest::of(b"roster")).unwrap());
+        let roster = Arc::new(fixture::roster());
         let policy = Arc::new(policy);
         // Another instance finds other runs.
         let invocations = 50 * recovered.instance.0 as u8;
         let now = Timestamp::from_nanos(1_000_000_000_000);
         let config = WardenConfig {
-            key: key(1),
+            key: key("warden"),
             roster: roster.clone(),
             policy: policy.clone(),
             boot: BootId([9; 16]),
@@ -153,7 +129,7 @@ impl Bench {
             bench.start(name.as_str());
         }
         if bench.warden.damage.is_none() {
-            for (n, (name, _)) in PEOPLE.iter().enumerate() {
+            for (n, (name, _)) in PERSONAS.iter().enumerate() {
                 bench.open_session(name, 20 + n as u8);
             }
         }
@@ -268,23 +244,22 @@ impl Bench {
         self.step(WardenInput::SessionWanted { peer, request, reply: ReplyTo(2) });
         let Some(Answer::Session(session)) = self.answers.pop() else { panic!("no session") };
         let session = Codec::<Session>::decode(&Proto, &session.payload).unwrap();
-        let guard = Guard { session_key: key(n), incarnation: session.incarnation, seq: 0 };
+        let guard = Guard { session_key: session_key(n), incarnation: session.incarnation, seq: 0 };
         self.guards.insert(persona(name), guard);
     }
 
     /// For the session key of this number, signed with the persona's own.
     pub(super) fn session_request(&self, name: &str, n: u8, nonce: Nonce) -> Envelope {
-        let position = PEOPLE.iter().position(|(who, _)| *who == name).unwrap() as u8;
         let request = SessionRequest {
             cluster: self.roster.cluster().clone(),
             node: self.roster.node().clone(),
             persona: persona(name),
-            session_key: key(n).public(),
+            session_key: session_key(n).public(),
             nonce,
             roster: self.roster.digest(),
             policy: self.policy.digest,
         };
-        Envelope::seal(&request, &key(10 + position), &Proto)
+        Envelope::seal(&request, &key(name), &Proto)
     }
 
     /// A statement of this guardian's, under its session.
@@ -422,7 +397,7 @@ impl Bench {
 
     /// Every vendor but its own votes on it.
     pub(super) fn accuse(&mut self, about: &str, class: FaultClass) {
-        for (voter, _) in PEOPLE.iter().filter(|(who, _)| !about.starts_with(who)) {
+        for (voter, _) in PERSONAS.iter().filter(|(who, _)| !about.starts_with(who)) {
             self.vote(voter, about, class);
         }
     }

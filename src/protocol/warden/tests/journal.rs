@@ -57,7 +57,7 @@ fn an_open_intent_that_another_key_signed_holds_everything_with_a_page() {
     bench.crash_and_certify("otto");
     let mut open = open_intent(&bench);
     let receipt = Codec::<Receipt>::decode(&Proto, &open.receipt.payload).unwrap();
-    open.receipt = Envelope::seal(&receipt, &key(77), &Proto);
+    open.receipt = Envelope::seal(&receipt, &key("stranger"), &Proto);
     let recovered = Recovered { open_intents: vec![open], instance: WardenInstance(1), ..Recovered::default() };
     let bench = Bench::recovered(policy(|_| {}), recovered);
     assert!(bench.warden.damage.is_some());

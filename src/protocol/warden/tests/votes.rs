@@ -167,15 +167,11 @@ fn an_action_voids_soft_votes_on_other_personas_in_the_very_same_step() {
             policy.subjects.get_mut(&subject(name)).unwrap().vendor = None;
         }
     });
-    let mut statement = bench.roster.statement().clone();
-    (statement.f, statement.q) = (2, 3);
-    for (n, name) in [(60, "alexa"), (61, "riven")] {
-        let vendor = VendorId::new(&format!("vendor-{n}")).unwrap();
-        statement.members.push(Member { persona: persona(name), vendor, key: key(n).public() });
-    }
-    bench.warden.roster = Arc::new(Roster::new(statement, Digest::of(b"roster")).unwrap());
+    let five = [&PERSONAS[..], &[("alexa", "alibaba-qwen"), ("riven", "xai-grok")]].concat();
+    let statement = RosterStatement { f: 2, q: 3, ..fixture::statement(&five) };
+    bench.warden.roster = Arc::new(Roster::new(statement, fixture::DIGEST).unwrap());
     let vote = |bench: &mut Bench, about: &str, class| {
-        for (voter, _) in PEOPLE {
+        for (voter, _) in PERSONAS {
             bench.vote(voter, about, class);
         }
     };
