@@ -7,25 +7,32 @@
 //! * The unit is looked at right before, on PID 1's word, by the code that voters use: another run, a job, a stop, or a unit
 //!   that was disabled, is left untouched. PID 1 obeys root at once, without asking polkit: a daemon that anybody on the bus
 //!   can keep busy must not stand between the last look and the act.
+//! * An order is for now: one that is late, or whose caller has gone, is not carried out.
+//! * A node that observes is left alone, whatever the warden says.
 //! * It remembers nothing. That no rung is carried out twice is the warden's journal's matter (rule S2); that no second run is
 //!   touched is this one's.
 
 use crate::backend::systemd::SystemdBackend;
 use crate::backend::systemd::deed;
 use crate::backend::{Backend as _, BackendError};
+use crate::clock;
+use crate::grpc::limits::Sparing;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::BufReader;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tracing::{info, warn};
 
 /// Deeds at once: the warden has at most f under way, and a `run` rung may outlive its slot.
 const AT_ONCE: usize = 16;
 /// Longest wait for a caller's line.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Callers that are told that there are too many, at once.
+const TOLD: usize = 64;
 
 /// Why the hand cannot work.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +43,9 @@ pub enum HandError {
     /// The socket is of another kind.
     #[error("what systemd passed in is no Unix socket")]
     Socket(#[source] io::Error),
+    /// Nothing follows PID 1 any more.
+    #[error("nothing follows PID 1 any more")]
+    Blind,
 }
 
 /// The socket that systemd passed in.
@@ -49,27 +59,44 @@ pub fn passed_in() -> Result<UnixListener, HandError> {
 }
 
 /// Does what the user `warden` asks for, until `shutdown` is done.
-pub async fn run(backend: SystemdBackend, listener: UnixListener, warden: u32, shutdown: impl Future<Output = ()>) {
+///
+/// # Errors
+/// [`HandError::Blind`] when it had better be started anew.
+pub async fn run(
+    backend: SystemdBackend,
+    listener: UnixListener,
+    warden: u32,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), HandError> {
     let mut changes = backend.watch();
     let backend = Arc::new(backend);
-    let free = Arc::new(Semaphore::new(AT_ONCE));
+    let (free, told) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(TOLD)));
+    let mut complaints = Sparing::default();
+    let (failed, mut failures) = mpsc::channel::<io::Error>(1);
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
-            () = &mut shutdown => return,
+            () = &mut shutdown => return Ok(()),
             // It acts on what it reads at the moment; that there was a change is of no use to it.
-            _ = changes.recv() => {}
+            change = changes.recv() => drop(change.ok_or(HandError::Blind)?),
+            Some(error) = failures.recv() => {
+                if let Some(unsaid) = complaints.say(clock::now()) {
+                    warn!(%error, unsaid, "a caller was not served");
+                }
+            }
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    let Ok(place) = Arc::clone(&free).try_acquire_owned() else {
-                        warn!("too many deeds at once");
-                        continue;
-                    };
-                    let backend = Arc::clone(&backend);
+                    let (backend, failed) = (Arc::clone(&backend), failed.clone());
+                    let (place, busy) = (Arc::clone(&free).try_acquire_owned(), Arc::clone(&told).try_acquire_owned());
                     tokio::spawn(async move {
-                        let _place = place;
-                        if let Err(error) = serve(&backend, stream, warden).await {
-                            warn!(%error, "a caller was not served");
+                        let served = match (&place, &busy) {
+                            (Ok(_), _) => serve(&backend, stream, warden).await,
+                            (Err(_), Ok(_)) => refuse(stream, warden).await,
+                            (Err(_), Err(_)) => Err(io::Error::other("too many callers at once")),
+                        };
+                        if let Err(error) = served {
+                            // One complaint waits: more would say the same.
+                            let _ = failed.try_send(error);
                         }
                     });
                 }
@@ -82,12 +109,24 @@ pub async fn run(backend: SystemdBackend, listener: UnixListener, warden: u32, s
     }
 }
 
-async fn serve(backend: &SystemdBackend, stream: UnixStream, warden: u32) -> io::Result<()> {
+/// The caller, if it is the warden's user.
+fn known(stream: UnixStream, warden: u32) -> io::Result<BufReader<UnixStream>> {
     let caller = stream.peer_cred()?.uid();
-    if caller != warden {
-        return Err(io::Error::other(format!("user {caller} is not the warden's, {warden}")));
+    if caller == warden {
+        Ok(BufReader::new(stream))
+    } else {
+        Err(io::Error::other(format!("user {caller} is not the warden's, {warden}")))
     }
-    let mut stream = BufReader::new(stream);
+}
+
+/// Says that there is too much to be done already.
+async fn refuse(stream: UnixStream, warden: u32) -> io::Result<()> {
+    let why = format!("{AT_ONCE} deeds are under way: no more are begun");
+    deed::tell(&mut known(stream, warden)?, Err(BackendError::Untouched(why))).await
+}
+
+async fn serve(backend: &SystemdBackend, stream: UnixStream, warden: u32) -> io::Result<()> {
+    let mut stream = known(stream, warden)?;
     let taken = tokio::time::timeout(PATIENCE, deed::take(&mut stream)).await;
     let deed = match taken.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))? {
         Ok(deed) => deed,
@@ -97,7 +136,7 @@ async fn serve(backend: &SystemdBackend, stream: UnixStream, warden: u32) -> io:
         }
     };
     info!(subject = %deed.subject, rung = deed.rung, run = %deed.run, class = %deed.class, "asked to act");
-    let went = backend.perform(&deed).await;
+    let went = backend.perform(&deed, || deed::waits(&stream)).await;
     if let Err(error) = &went {
         warn!(subject = %deed.subject, %error, "not done");
     }

@@ -89,6 +89,7 @@ pub const REFUSED: &[&str] = &[
     "state_changed",
     "too_late",
     "untouched",
+    "not_asked",
     OTHER,
 ];
 
@@ -99,6 +100,7 @@ pub const PAGES: &[&str] = &[
     "mass_accusation",
     "mutual_accusation",
     "run_delay_unknown",
+    "not_asked",
     "approval_wanted",
     "budget_spent",
     "ladder_page",

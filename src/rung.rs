@@ -130,7 +130,7 @@ pub async fn carry_out(settings: &Settings, instance: &str) -> Result<String, Ru
         Action::Run { argv, limit } => {
             // Below a folder of his own everybody runs what he likes.
             if settings.paths.dir().is_none() && rustix::process::geteuid().is_root() {
-                check_program(&Node::this(), argv.first().ok_or(RungError::NoCommand)?.as_ref())?;
+                check_argv(&Node::this(), argv)?;
             }
             run(argv, *limit).await
         }
@@ -169,6 +169,16 @@ async fn run(argv: &[String], limit: Duration) -> Result<String, RungError> {
         Ok(Err(source)) => Err(RungError::NotRun { program, source }),
         Err(_) => Err(RungError::OverTime { program, limit, output }),
     }
+}
+
+/// Root reads what it runs, and the files that are named to it: a script, a package to be installed.
+fn check_argv(node: &Node, argv: &[String]) -> Result<(), RungError> {
+    let (program, arguments) = argv.split_first().ok_or(RungError::NoCommand)?;
+    check_program(node, program.as_ref())?;
+    let paths = arguments.iter().map(Path::new).filter(|path| path.is_absolute());
+    paths
+        .filter(|path| node.look(path).is_ok_and(|look| look.kind == Kind::File))
+        .try_for_each(|path| check_program(node, path))
 }
 
 /// Who runs as root runs no program that anybody else could have put there or changed.

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::time::{Interval, MissedTickBehavior, interval_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use tracing::debug;
@@ -230,7 +230,7 @@ fn client(connection: &Connection) -> WrapperServiceClient<tonic::transport::Cha
 /// Ticks of the node's clock: all agents ping in the same moment, so that whoever is asked wakes up once for all of them.
 fn in_step(every: Duration) -> Interval {
     let now = clock::now();
-    let mut interval = interval_at(Instant::now() + now.next_multiple_of(every).saturating_since(now), every);
+    let mut interval = interval_at(clock::deadline(now.next_multiple_of(every).saturating_since(now)), every);
     interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
     interval
 }

@@ -27,6 +27,9 @@ pub enum BackendError {
     /// Nothing was touched: the unit is no longer what was voted on, or PID 1 would not queue the job.
     #[error("left untouched: {0}")]
     Untouched(String),
+    /// Whoever acts for the warden could not be asked: nothing was touched.
+    #[error("nobody could be asked to act: {0}")]
+    NotAsked(String),
     /// It answered something that makes no sense.
     #[error("PID 1 answered nonsense: {0}")]
     Nonsense(String),

@@ -12,12 +12,14 @@ mod facts;
 mod observer;
 mod pages;
 mod proxy;
+mod watched;
 
 use super::{ActReport, Backend, BackendError, BackendEvent};
+use crate::clock;
 use crate::config::paths::Paths;
 use crate::config::rung;
 use crate::protocol::evidence::UnitState;
-use crate::protocol::policy::Policy;
+use crate::protocol::policy::{Mode, Policy};
 use crate::protocol::types::{InvocationId, SubjectName};
 use crate::protocol::warden::{ActionPermit, PeerUnit};
 use deed::Deed;
@@ -54,11 +56,16 @@ impl SystemdBackend {
         Self { policy, paths, pages, live: Arc::new(watch::Sender::new(None)) }
     }
 
-    /// Carries a deed out itself, with the rights of its own user: what the hand does.
+    /// Carries a deed out itself, with the rights of its own user: what the hand does. `wanted`: whether its caller still
+    /// waits.
     ///
     /// # Errors
     /// [`BackendError::Untouched`] when nothing was done.
-    pub async fn perform(&self, deed: &Deed) -> Result<ActReport, BackendError> {
+    pub async fn perform(&self, deed: &Deed, wanted: impl Fn() -> bool) -> Result<ActReport, BackendError> {
+        if self.policy.mode != Mode::Act {
+            let why = "this node observes: nothing is done until node.toml says mode = \"act\"";
+            return Err(BackendError::Untouched(why.into()));
+        }
         if deed.policy != self.policy.digest {
             let why =
                 "warden and hand read different configurations: `systemctl restart zeta-bft-hand zeta-bft-warden`";
@@ -69,6 +76,12 @@ impl SystemdBackend {
         let live = tokio::time::timeout(RECONNECT, live.wait_for(Option::is_some)).await;
         let live = live.ok().and_then(Result::ok).and_then(|live| live.clone());
         let live = live.ok_or_else(|| BackendError::Untouched(act::gone().to_string()))?;
+        if !deed.is_timely(clock::now()) {
+            return Err(BackendError::Untouched("the order came too late".into()));
+        }
+        if !wanted() {
+            return Err(BackendError::Untouched("whoever ordered it has gone".into()));
+        }
         act::act(&live, &self.policy, &self.paths, deed).await
     }
 

@@ -34,7 +34,7 @@ pub fn run(paths: &Paths, _: Args) -> Result<ExitCode, Failure> {
         let backend = SystemdBackend::new(Arc::clone(&settings.policy), settings.paths.clone(), false);
         notify(&[NotifyState::Ready]);
         tokio::select! {
-            () = hand::run(backend, listener, warden, shutdown) => {}
+            ended = hand::run(backend, listener, warden, shutdown) => ended.map_err(Failure::new)?,
             never = feed_watchdog() => match never {},
         }
         notify(&[NotifyState::Stopping]);

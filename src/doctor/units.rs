@@ -184,7 +184,18 @@ impl Unit<'_> {
             Part::Of(role) => self.daemon(cast.names.get(role), accounts),
             Part::K3s => self.k3s(),
             Part::Other(Some(uid)) => self.user(Some(&accounts.name_of(*uid)), accounts),
-            Part::Other(None) | Part::WardenSocket | Part::Hand | Part::HandSocket | Part::Target | Part::Instance => {}
+            Part::Hand | Part::HandSocket => self.hand(),
+            Part::Other(None) | Part::WardenSocket | Part::Target | Part::Instance => {}
+        }
+    }
+
+    /// Without the hand the committee decides, and nobody acts.
+    fn hand(&mut self) {
+        let state = self.get("ActiveState").to_owned();
+        if !matches!(state.as_str(), "" | "active" | "activating" | "reloading") {
+            let text = format!("it is {state}: whatever the committee decides, nothing is repaired");
+            let fix = format!("`journalctl -u {0}` says why; then `systemctl start {0}`", self.unit);
+            self.error("hand-away", text, fix);
         }
     }
 

@@ -67,6 +67,8 @@ pub struct Acting {
     pub deadline: Timestamp,
     /// `act_timeout`: by then the last look must have been taken, and the slot is free.
     pub slot_until: Timestamp,
+    /// When the accounts were charged, on the accumulated clock.
+    pub charged_at: Duration,
     /// Whether it still takes one of the node's f slots (rule S5).
     pub holds_slot: bool,
 }

@@ -2,6 +2,7 @@
 //!
 //! Rules implemented here:
 //! * every INTENT spends one repair, of the subject's budget and of its day, and doubles the cool-down;
+//! * an ABORT, which touched nothing, gives the repair back and doubles the cool-down once more;
 //! * a repair is earned back by uninterrupted active time, up to the budget's capacity;
 //! * a day is 24 h of *accumulated* boot time, so neither a reboot nor a stepped clock opens a new one;
 //! * the ladder starts again after `ladder_reset` of active time, or when a repair is confirmed by work done (BROKEN).
@@ -160,6 +161,15 @@ impl Ledger {
         self.inactive();
     }
 
+    /// Gives back what was charged at `charged_at`: nothing was touched. Never more than the budget allows.
+    pub fn give_back(&mut self, budget: &BudgetPolicy, charged_at: Duration) {
+        self.tokens = self.tokens.saturating_add(1).min(budget.capacity);
+        // Of an earlier day there is nothing left to be given back.
+        if charged_at >= self.day_began {
+            self.spent_today = self.spent_today.saturating_sub(1);
+        }
+    }
+
     /// Begins a doubled cool-down, without spending anything: after an ABORT.
     pub fn lengthen_cool_down(&mut self, timing: &Timing, accumulated: Duration) {
         self.cool_down = if self.cool_down.is_zero() { timing.cool_down } else { self.cool_down * 2 };
@@ -238,6 +248,24 @@ impl Ledger {
 mod tests {
     use super::*;
     use crate::protocol::policy::Policy;
+
+    #[test]
+    fn what_touched_nothing_is_given_back_and_never_more_than_that() {
+        let (timing, budget) = (Timing::default(), BudgetPolicy { capacity: 2, refill: DAY, per_day: 9 });
+        let mut ledger = Ledger::full(&budget, Duration::ZERO);
+        let full = ledger.clone();
+        ledger.charge(&timing, Duration::ZERO);
+        ledger.give_back(&budget, Duration::ZERO);
+        assert_eq!((ledger.tokens, ledger.spent_today), (full.tokens, full.spent_today));
+        assert_eq!(ledger.cool_down(), timing.cool_down, "the wait is not given back");
+        ledger.give_back(&budget, Duration::ZERO);
+        assert_eq!((ledger.tokens, ledger.spent_today), (2, 0), "the budget is not exceeded");
+        ledger.charge(&timing, Duration::ZERO);
+        // A day later: what was spent on the day before is gone already.
+        ledger.charge(&timing, DAY);
+        ledger.give_back(&budget, Duration::ZERO);
+        assert_eq!(ledger.spent_today, 1);
+    }
 
     const MIN: Duration = Duration::from_secs(60);
 

@@ -231,8 +231,12 @@ impl<B: Backend> Engine<B> {
                 Err(error) => {
                     warn!(%subject, %action, %error, "the action failed");
                     let text = error.to_string();
-                    let untouched = matches!(error, BackendError::Untouched(_));
-                    (Err(if untouched { NotDone::Untouched(text) } else { NotDone::Failed(text) }), String::new())
+                    let not_done = match error {
+                        BackendError::Untouched(_) => NotDone::Untouched(text),
+                        BackendError::NotAsked(_) => NotDone::NotAsked(text),
+                        _ => NotDone::Failed(text),
+                    };
+                    (Err(not_done), String::new())
                 }
             };
             WardenInput::Acted { attempt, result, output }

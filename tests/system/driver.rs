@@ -3,6 +3,7 @@
 //! ```text
 //! PROGRAM say SOCKET LINE     sends one line to a Unix socket and prints the one that comes back
 //! PROGRAM flood CALLS         asks PID 1 so often for what it must refuse, twenty calls every 10 ms, and waits for nothing
+//! PROGRAM forge UNIT SIGNALS  sends everybody on the bus so many signals, as if systemd said that UNIT runs
 //! ```
 
 use crate::lab::Unfit;
@@ -37,6 +38,7 @@ pub fn run() -> Option<ExitCode> {
     let done = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [PROGRAM, "say", socket, line] => say(socket, line),
         [PROGRAM, "flood", calls] => flood(calls),
+        [PROGRAM, "forge", unit, signals] => forge(unit, signals),
         _ => return None,
     };
     Some(match done {
@@ -74,5 +76,26 @@ fn flood(calls: &str) -> Result<(), Box<dyn Error>> {
         }
         // Whoever asked must still be there when polkit comes to it.
         std::future::pending().await
+    })
+}
+
+fn forge(unit: &str, signals: &str) -> Result<(), Box<dyn Error>> {
+    let signals: u32 = signals.parse()?;
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let bus = zbus::Connection::system().await?;
+        let names = zbus::fdo::DBusProxy::new(&bus).await?.list_names().await?;
+        let others: Vec<_> = names.iter().filter(|name| name.starts_with(':')).collect();
+        let changed: std::collections::BTreeMap<&str, zbus::Variant<'_>> = [("ActiveState", "active".into())].into();
+        let body = ("org.freedesktop.systemd1.Unit", changed, Vec::<&str>::new());
+        for number in 0..signals {
+            for other in &others {
+                let signal = zbus::Message::signal(unit, "org.freedesktop.DBus.Properties", "PropertiesChanged");
+                bus.send(&signal.destination(other.as_str()).build(&body)?).await?;
+            }
+            if number % BURST.0 == 0 {
+                tokio::time::sleep(BURST.1).await;
+            }
+        }
+        Ok(())
     })
 }

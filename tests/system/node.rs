@@ -35,6 +35,11 @@ impl Config {
         Self { head: "mode = \"act\"\n".into(), tick_interval: "2s", tables: String::new(), units: BTreeMap::new() }
     }
 
+    /// It only observes.
+    pub fn observing() -> Self {
+        Self { head: "mode = \"observe\"\n".into(), ..Self::acting() }
+    }
+
     /// It acts, without budgets and cool-downs.
     pub fn drilling() -> Self {
         Self::acting().with("[policy.drill]\nenabled = true\n")

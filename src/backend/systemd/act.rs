@@ -65,11 +65,18 @@ struct Hand<'a> {
 }
 
 impl Hand<'_> {
-    /// Queues a job, if the unit is still what was voted on right before.
+    /// Queues a job, if the unit is still what was voted on right before, and the order still in time.
     async fn order(&self, job: Job) -> Result<String, BackendError> {
         let (unit, run) = (self.subject.unit.clone(), self.deed.run);
         let exit_zero = self.exit_zero();
-        let check = Box::new(move |state: &UnitState| check(state, &unit, run, exit_zero));
+        // A hang was killed on this order already, and that took its time.
+        let timely = (self.deed.class != FaultClass::Hang).then(|| self.deed.clone());
+        let check = Box::new(move |state: &UnitState| {
+            if timely.as_ref().is_some_and(|deed| !deed.is_timely(clock::now())) {
+                return Err(BackendError::Untouched("the order came too late".into()));
+            }
+            check(state, &unit, run, exit_zero)
+        });
         let order = Order { subject: self.deed.subject.clone(), run, check, job };
         let (answer, queued) = oneshot::channel();
         self.live.asks.send(Ask::Order(order, answer)).await.map_err(|_| gone())?;
@@ -94,15 +101,7 @@ impl Hand<'_> {
                 return Ok(());
             }
         }
-        if reset {
-            self.check().await?;
-            let manager = manager(&self.live.connection).await.map_err(refused)?;
-            manager.reset_failed_unit(unit).await.map_err(refused)?;
-            // What failed is inactive now: no longer what the check asks for, and nobody else's doing.
-            let job = manager.restart_unit(unit, FAIL).await.map_err(refused)?;
-            return self.done(job.to_string(), JOB_LIMIT, || format!("restart of {unit}")).await;
-        }
-        let job = self.order(Job::Restart).await;
+        let job = self.order(if reset { Job::ResetAndRestart } else { Job::Restart }).await;
         let job = if hangs { job.map_err(begun)? } else { job? };
         self.done(job, JOB_LIMIT, || format!("restart of {unit}")).await
     }
@@ -151,8 +150,9 @@ impl Hand<'_> {
 
     /// What became of a killed unit; `None` while that is open.
     fn after_death(&self, state: &UnitState) -> Option<Death> {
+        // A new run, even one that takes its time to start, is systemd's own restart.
         if state.incarnation != self.deed.run {
-            return state.is_running().then_some(Death::RunsAnew);
+            return Some(Death::RunsAnew);
         }
         match classify_unit(state, self.exit_zero(), clock::now()) {
             UnitReading::Crashed(_) => Some(Death::Crashed),

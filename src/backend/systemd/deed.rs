@@ -1,21 +1,26 @@
 //! What the warden asks the hand for: one line of JSON there, one back.
 //!
 //! The warden names a rung and the run that was voted on. What the rung is stands in root's configuration, which the hand
-//! reads itself (rule S7).
+//! reads itself (rule S7). An order is for now: it says until when it may be begun, and whoever gave it waits for the answer.
 
 use crate::backend::{ActReport, BackendError};
+use crate::clock;
 use crate::protocol::evidence::FaultClass;
-use crate::protocol::types::{BootId, Digest, Incarnation, InvocationId, SubjectName};
+use crate::protocol::types::{BootId, Digest, Incarnation, InvocationId, SubjectName, Timestamp};
 use crate::protocol::warden::ActionPermit;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
 /// Longest line in either direction, in bytes: a rung's output is at most 4 KiB before JSON escapes it.
 const MAX_LINE: u64 = 64 * 1024;
+
+/// How long an order may wait until it is begun: much less than the `act_timeout` after which it counts as failed.
+const BEGUN_WITHIN: Duration = Duration::from_secs(5);
 
 /// A deed: one rung of one subject, on one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +35,8 @@ pub struct Deed {
     pub class: FaultClass,
     /// The policy by which it was decided: a hand that reads another configuration does nothing.
     pub policy: Digest,
+    /// When it was ordered.
+    pub ordered_at: Timestamp,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,6 +48,7 @@ struct Line {
     invocation: String,
     class: String,
     policy: String,
+    ordered_at_ns: u64,
 }
 
 /// How it went, as the hand says it.
@@ -53,7 +61,7 @@ enum Told {
 }
 
 impl Deed {
-    /// What a permit allows, decided by the policy with this digest.
+    /// What a permit allows, decided by the policy with this digest, ordered now.
     pub fn new(permit: &ActionPermit, policy: Digest) -> Self {
         Self {
             policy,
@@ -61,11 +69,15 @@ impl Deed {
             rung: permit.attempt().rung.0 as usize,
             run: permit.incarnation(),
             class: permit.class(),
+            ordered_at: clock::now(),
         }
     }
-}
 
-impl Deed {
+    /// Whether it may still be begun at `now`. An order from the future is none.
+    pub fn is_timely(&self, now: Timestamp) -> bool {
+        self.ordered_at.age_at(now).is_some_and(|age| age <= BEGUN_WITHIN)
+    }
+
     fn to_line(&self) -> String {
         let line = Line {
             subject: self.subject.to_string(),
@@ -74,6 +86,7 @@ impl Deed {
             invocation: HEXLOWER.encode(&self.run.invocation.0),
             class: self.class.as_str().to_owned(),
             policy: HEXLOWER.encode(&self.policy.0),
+            ordered_at_ns: self.ordered_at.as_nanos(),
         };
         serde_json::to_string(&line).expect("texts and numbers are JSON") + "\n"
     }
@@ -90,6 +103,7 @@ impl Deed {
             },
             class: FaultClass::from_word(&line.class).filter(|class| class.is_votable())?,
             policy: Digest::from_slice(&bytes(&line.policy)?)?,
+            ordered_at: Timestamp::from_nanos(line.ordered_at_ns),
         })
     }
 }
@@ -97,11 +111,14 @@ impl Deed {
 /// Has the hand at `socket` do it. It may take as long as its rung; the core's own deadline does not wait for it.
 ///
 /// # Errors
-/// [`BackendError::Untouched`] when the hand could not be asked or touched nothing.
+/// [`BackendError::NotAsked`] when the hand could not be asked, [`BackendError::Untouched`] when it touched nothing.
 pub async fn ask(socket: &Path, deed: &Deed) -> Result<ActReport, BackendError> {
-    let untouched = |error: io::Error| BackendError::Untouched(format!("the hand at {}: {error}", socket.display()));
-    let mut stream = BufReader::new(UnixStream::connect(socket).await.map_err(untouched)?);
-    stream.get_mut().write_all(deed.to_line().as_bytes()).await.map_err(untouched)?;
+    let not_asked = |error: io::Error| {
+        let place = socket.display();
+        BackendError::NotAsked(format!("the hand at {place}: {error}: `systemctl status zeta-bft-hand` says why"))
+    };
+    let mut stream = BufReader::new(UnixStream::connect(socket).await.map_err(not_asked)?);
+    stream.get_mut().write_all(deed.to_line().as_bytes()).await.map_err(not_asked)?;
     let told = line(&mut stream).await.ok().and_then(|line| serde_json::from_str(&line).ok());
     match told {
         Some(Told::Done { output }) => Ok(ActReport { output }),
@@ -119,6 +136,13 @@ pub async fn ask(socket: &Path, deed: &Deed) -> Result<ActReport, BackendError> 
 pub async fn take(stream: &mut BufReader<UnixStream>) -> io::Result<Deed> {
     let line = line(stream).await?;
     Deed::from_line(&line).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is no deed"))
+}
+
+/// Whether the caller still waits for the answer: one that has gone no longer wants it done.
+pub fn waits(stream: &BufReader<UnixStream>) -> bool {
+    // It has said all it had to say, so nothing but the end can be read.
+    let read = stream.get_ref().try_read(&mut [0]);
+    stream.buffer().is_empty() && read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// Says how a deed went.
@@ -153,6 +177,7 @@ mod tests {
             run: Incarnation { boot: BootId([1; 16]), invocation: InvocationId([2; 16]) },
             class: FaultClass::Hang,
             policy: Digest([3; 32]),
+            ordered_at: Timestamp::from_nanos(7),
         };
         assert_eq!(Deed::from_line(&deed.to_line()), Some(deed.clone()));
         let line = deed.to_line();
@@ -166,5 +191,19 @@ mod tests {
         ] {
             assert_eq!(Deed::from_line(&bad), None, "{bad}");
         }
+        let after = |wait: Duration| deed.ordered_at + wait;
+        assert!(deed.is_timely(after(BEGUN_WITHIN)));
+        assert!(!deed.is_timely(after(BEGUN_WITHIN + Duration::from_nanos(1))), "it is late");
+        assert!(!deed.is_timely(Timestamp::ZERO), "it was ordered in the future");
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_hung_up_no_longer_wants_it_done() {
+        let (caller, hand) = UnixStream::pair().unwrap();
+        let hand = BufReader::new(hand);
+        assert!(waits(&hand));
+        drop(caller);
+        hand.get_ref().readable().await.unwrap();
+        assert!(!waits(&hand));
     }
 }

@@ -15,10 +15,12 @@
 use super::bus;
 use super::facts::{Clocks, Facts, Memory};
 use super::proxy::{FAIL, ManagerProxy, SYSTEMD, UNIT};
+use super::watched::Watched;
 use crate::backend::{BackendError, BackendEvent};
 use crate::clock;
-use crate::protocol::evidence::{Activity, UnitState};
-use crate::protocol::types::{BootId, Incarnation, InvocationId, SubjectName, Timestamp};
+use crate::grpc::limits::Sparing;
+use crate::protocol::evidence::UnitState;
+use crate::protocol::types::{BootId, Incarnation, SubjectName};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::num::NonZeroUsize;
@@ -70,6 +72,8 @@ impl std::fmt::Debug for Order {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Job {
     Restart,
+    /// Forgets systemd's own start limit first.
+    ResetAndRestart,
     Stop,
 }
 
@@ -96,21 +100,6 @@ pub(super) struct Wanted {
 /// What is remembered of units from one connection to the next.
 pub(super) type Memories = BTreeMap<SubjectName, Memory>;
 
-#[derive(Debug)]
-struct Watched {
-    subject: SubjectName,
-    unit: String,
-    facts: Facts,
-    /// Signals of its properties so far: a reading that one of them overtook is made again.
-    signals: u64,
-    /// It was shown while it is not to be told yet whether it stays down.
-    settling: bool,
-    memory: Memory,
-    /// Jobs that were seen to begin, by the run they began on.
-    jobs: BTreeMap<u32, InvocationId>,
-    shown: Option<Option<UnitState>>,
-}
-
 /// See the module.
 pub(super) struct Observer {
     connection: Connection,
@@ -124,6 +113,8 @@ pub(super) struct Observer {
     /// Objects of rungs: whose they are.
     rungs: BTreeMap<String, (SubjectName, bool)>,
     reloading: bool,
+    /// What others made systemd's signals look like.
+    forged: Sparing,
     /// A job of `shutdown.target` came or went: a shutdown may have begun, or been called off.
     ask_whether_stopping: bool,
     /// The whole system goes down.
@@ -175,6 +166,7 @@ impl Observer {
             units: BTreeMap::new(),
             rungs: BTreeMap::new(),
             reloading: false,
+            forged: Sparing::default(),
             ask_whether_stopping: true,
             stopping: false,
             ended_jobs: VecDeque::new(),
@@ -193,19 +185,8 @@ impl Observer {
         for wanted in wanted {
             let path = manager.load_unit(&wanted.unit).await?.to_string();
             bus::follow_unit(&calls, &path, &wanted.unit).await?;
-            observer.units.insert(
-                path,
-                Watched {
-                    subject: wanted.subject.clone(),
-                    unit: wanted.unit.clone(),
-                    facts: Facts::default(),
-                    signals: 0,
-                    settling: false,
-                    memory: memories.get(&wanted.subject).copied().unwrap_or_default(),
-                    jobs: BTreeMap::new(),
-                    shown: None,
-                },
-            );
+            let memory = memories.get(&wanted.subject).copied().unwrap_or_default();
+            observer.units.insert(path, Watched::new(wanted, memory));
             for rung in &wanted.rungs {
                 let path = manager.load_unit(rung).await?.to_string();
                 bus::follow_unit(&calls, &path, rung).await?;
@@ -225,16 +206,17 @@ impl Observer {
             self.tell().await?;
             let settles = self.settles();
             tokio::select! {
+                // Whatever anybody sends, the own questions come first: their answers come after the signals before them.
                 biased;
+                () = self.events.closed() => return Err(Lost::Unheard),
+                Some(ask) = asks.recv() => self.answer(ask).await?,
+                path = after(settles) => self.form(&path),
                 message = self.stream.next() => {
                     let message = message.ok_or(Lost::Closed)??;
                     if self.take(&message)? {
                         self.fetch_all().await?;
                     }
                 }
-                Some(ask) = asks.recv() => self.answer(ask).await?,
-                path = after(settles) => self.form(&path),
-                () = self.events.closed() => return Err(Lost::Unheard),
             }
         }
     }
@@ -299,7 +281,7 @@ impl Observer {
         if self.stopping {
             return Ok(Err(BackendError::Untouched("the system is going down".into())));
         }
-        let state = self.units.get(&path).and_then(|watched| watched.shown.flatten());
+        let state = self.units.get(&path).and_then(Watched::state);
         let unseen = || BackendError::Untouched(format!("systemd does not say how {subject} is"));
         Ok(state.map(|state| (path, state)).ok_or_else(unseen))
     }
@@ -310,7 +292,7 @@ impl Observer {
         let Some(unit) = self.units.get(path).map(|watched| watched.unit.clone()) else { return Ok(None) };
         let glance = self.attend(bus::glance(self.connection.clone(), path.to_owned(), unit)).await??;
         let watched = self.units.get(path).filter(|watched| watched.facts.agrees(&glance));
-        Ok(watched.and_then(|watched| watched.shown.flatten()))
+        Ok(watched.and_then(Watched::state))
     }
 
     /// Reads all of a unit.
@@ -338,7 +320,11 @@ impl Observer {
             return Ok(Err(BackendError::Refused(format!("{subject} is no configured subject"))));
         };
         let began = clock::monotonic();
-        let looked = self.confirmed(&path).await?;
+        let mut looked = self.confirmed(&path).await?;
+        if looked.is_none() {
+            self.read(&path).await?;
+            looked = self.confirmed(&path).await?;
+        }
         if self.stopping || self.ask_whether_stopping {
             return Ok(Err(BackendError::Untouched("the system is going down".into())));
         }
@@ -347,22 +333,23 @@ impl Observer {
             return Ok(Err(refused));
         }
         let manager = self.manager.clone();
+        if job == Job::ResetAndRestart
+            && let Err(error) = self.attend(manager.reset_failed_unit(&unit)).await?
+        {
+            return refusal(error);
+        }
         let queued = match job {
-            Job::Restart => self.attend(manager.restart_unit(&unit, FAIL)).await?,
+            Job::Restart | Job::ResetAndRestart => self.attend(manager.restart_unit(&unit, FAIL)).await?,
             Job::Stop => self.attend(manager.stop_unit(&unit, FAIL)).await?,
         };
         let window_us = clock::monotonic().saturating_since(began).as_micros();
         let queued = match queued {
             Ok(job) => job.to_string(),
-            Err(zbus::Error::MethodError(name, text, _)) => {
-                let why = text.unwrap_or_else(|| "no reason given".into());
-                return Ok(Err(BackendError::Untouched(format!("{why} ({name})"))));
-            }
-            Err(error) => return Err(error.into()),
+            Err(error) => return refusal(error),
         };
         tracing::info!(unit, ?job, window_us, "the job is queued");
         let stopped = self.units.get(&path).and_then(|watched| watched.memory.stopped);
-        if job == Job::Restart && stopped == Some(run.invocation) {
+        if job != Job::Stop && stopped == Some(run.invocation) {
             tracing::warn!(unit, "stopped by the operator in the very moment of the restart: it is stopped again");
             // Not `fail`: this undoes our own job.
             self.attend(manager.stop_unit(&unit, "replace")).await??;
@@ -372,20 +359,30 @@ impl Observer {
         Ok(Ok(queued))
     }
 
-    /// Waits for an answer, and takes every signal in that comes before it.
+    /// Waits for an answer, and takes every signal in that comes before it. However many come, they delay nothing for ever:
+    /// the answer is looked at first, and what came before it fits into the queue.
     async fn attend<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Lost> {
         tokio::pin!(work);
         let mut again = false;
         let done = loop {
             tokio::select! {
                 biased;
+                done = &mut work => break done,
                 message = self.stream.next() => {
                     again |= self.take(&message.ok_or(Lost::Closed)??)?;
                     self.tell().await?;
                 }
-                done = &mut work => break done,
             }
         };
+        for _ in 0..QUEUE {
+            let message = tokio::select! {
+                biased;
+                message = self.stream.next() => message,
+                () = std::future::ready(()) => break,
+            };
+            again |= self.take(&message.ok_or(Lost::Closed)??)?;
+        }
+        self.tell().await?;
         if again {
             Box::pin(self.fetch_all()).await?;
         }
@@ -427,9 +424,7 @@ impl Observer {
     /// The first unit of which it is open whether it stays down, and for how long.
     fn settles(&self) -> Option<(Duration, String)> {
         let clocks = Clocks { boot: clock::now(), monotonic: clock::monotonic() };
-        // What was shown as open is formed again, also when its time ran out just after it was shown.
-        let open = self.units.iter().filter(|(_, watched)| watched.settling);
-        let open = open.map(|(path, watched)| (watched.facts.settles_in(clocks).unwrap_or_default(), path));
+        let open = self.units.iter().filter_map(|(path, watched)| Some((watched.settles_in(clocks)?, path)));
         open.min().map(|(left, path)| (left + Duration::from_millis(1), path.clone()))
     }
 
@@ -437,16 +432,9 @@ impl Observer {
     fn form(&mut self, path: &str) {
         let clocks = Clocks { boot: clock::now(), monotonic: clock::monotonic() };
         let Some(watched) = self.units.get_mut(path) else { return };
-        watched.settling = !self.reloading && watched.facts.settles_in(clocks).is_some();
         watched.memory.rung_runs = self.rungs.values().any(|(whose, runs)| *runs && *whose == watched.subject);
-        let state = if self.reloading { None } else { watched.facts.state(watched.memory, self.boot, clocks) };
-        let same = match (watched.shown, state) {
-            (Some(shown), state) => alike(shown, state),
-            (None, _) => false,
-        };
-        watched.shown = Some(state);
-        if !same {
-            let subject = watched.subject.clone();
+        if watched.form(self.boot, clocks, self.reloading) {
+            let (subject, state) = (watched.subject.clone(), watched.state());
             self.states.send_modify(|states| {
                 states.insert(subject.clone(), state);
             });
@@ -468,8 +456,10 @@ impl Observer {
             return if name == SYSTEMD { Err(Lost::OwnerChanged) } else { Ok(false) };
         }
         if sender != self.owner {
-            if sender != "org.freedesktop.DBus" {
-                tracing::warn!(sender, member, "a signal that systemd did not send");
+            if sender != "org.freedesktop.DBus"
+                && let Some(unsaid) = self.forged.say(clock::now())
+            {
+                tracing::warn!(sender, member, unsaid, "a signal that systemd did not send");
             }
             return Ok(false);
         }
@@ -485,8 +475,7 @@ impl Observer {
                 let (id, _, unit): (u32, zbus::ObjectPath<'_>, &str) = body.deserialize()?;
                 self.ask_whether_stopping |= unit == bus::SHUTDOWN;
                 if let Some(watched) = self.units.values_mut().find(|watched| watched.unit == unit) {
-                    let run = watched.facts.invocation();
-                    watched.jobs.insert(id, run);
+                    watched.job_began(id);
                 }
             }
             "JobRemoved" => {
@@ -533,23 +522,13 @@ impl Observer {
         Ok(())
     }
 
-    /// A job that was done on a unit which did not run before and does not run now, without a new run: somebody stopped what
-    /// had failed already. Nothing but this signal tells of it.
     fn job_removed(&mut self, id: u32, job: &str, unit: &str, result: &str) {
         let found = self.units.iter_mut().find(|(_, watched)| watched.unit == unit);
-        if let Some((path, watched)) = found {
+        if let Some((path, watched)) = found
+            && watched.job_ended(id, result)
+        {
             let path = path.clone();
-            let began_on = watched.jobs.remove(&id);
-            let run = watched.facts.invocation();
-            let same_run = began_on.is_none_or(|before| before == run);
-            if watched.facts.is_down() && same_run {
-                match result {
-                    "done" => watched.memory.stopped = Some(run),
-                    "dependency" => watched.memory.dependency = Some(run),
-                    _ => {}
-                }
-                self.form(&path);
-            }
+            self.form(&path);
         }
         let (asked, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|(wanted, _)| wanted == job);
         self.waiting = waiting;
@@ -564,23 +543,18 @@ impl Observer {
     }
 }
 
-/// Whether two states are the same but for what two readings of two clocks may differ by.
-fn alike(a: Option<UnitState>, b: Option<UnitState>) -> bool {
-    const JITTER: Duration = Duration::from_millis(100);
-    let near = |a: Timestamp, b: Timestamp| a.saturating_since(b).max(b.saturating_since(a)) < JITTER;
-    let (Some(a), Some(mut b)) = (a, b) else { return a == b };
-    if let (Activity::AutoRestart { due: before, .. }, Activity::AutoRestart { due, .. }) =
-        (a.activity, &mut b.activity)
-        && near(before, *due)
-    {
-        *due = before;
+/// What PID 1 answered to a job that it did not queue. Only its own word, or the bus's that it may not be asked, says that
+/// nothing was begun; an answer that never came does not.
+fn refusal<T>(error: zbus::Error) -> Result<Result<T, BackendError>, Lost> {
+    match error {
+        zbus::Error::MethodError(name, text, _) => {
+            let said = format!("{} ({name})", text.unwrap_or_else(|| "no reason given".into()));
+            let definite = name.starts_with("org.freedesktop.systemd1.")
+                || name.as_str() == "org.freedesktop.DBus.Error.AccessDenied";
+            Ok(Err(if definite { BackendError::Untouched(said) } else { BackendError::Refused(said) }))
+        }
+        error => Err(error.into()),
     }
-    if let (Some(before), Some(since)) = (a.active_since, b.active_since)
-        && near(before, since)
-    {
-        b.active_since = a.active_since;
-    }
-    a == b
 }
 
 /// The object, after its time; never without one.

@@ -49,7 +49,14 @@ pub(super) async fn send(
         Ok(manager) => manager.start_unit(&unit, FAIL).await,
         Err(error) => Err(error),
     };
-    let job = started.map_err(refused).inspect_err(|_| drop(std::fs::remove_file(&file)))?;
+    let job = match started {
+        Ok(job) => job,
+        Err(error) => {
+            let _ = std::fs::remove_file(&file);
+            let _ = calls.remove_match_rule(end).await;
+            return Err(refused(error));
+        }
+    };
     let (answer, ended) = oneshot::channel();
     live.asks.send(Ask::Job(job.to_string(), answer)).await.map_err(|_| gone())?;
     let cause = cause.to_owned();

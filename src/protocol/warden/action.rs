@@ -5,12 +5,13 @@
 //! * **S2** nothing happens before INTENT is on the disk, and an INTENT is for one (episode, rung, round), which is never
 //!   used again: a new round begins after every OUTCOME and ABORT;
 //! * **S3** unit, job, incarnation and hold are read again after INTENT is durable; any difference is an ABORT;
-//! * **S6** the account is charged, in the journal, before INTENT;
+//! * **S6** the account is charged, in the journal, before INTENT; an ABORT, which touched nothing, gives that back and begins
+//!   a doubled cool-down;
 //! * **S9** OUTCOME or ABORT is on the disk before its receipt, or a new nonce, is published.
 
 use super::api::NotDone;
 use super::permit::{ActionPermit, Attempt};
-use super::{State, Subject, Warden, WardenEffect, WardenEvent};
+use super::{State, Subject, Warden, WardenEffect, WardenEvent, node_budget};
 use crate::protocol::episode::{Acting, Phase};
 use crate::protocol::evidence::{FaultClass, UnitReading, UnitState, classify_unit};
 use crate::protocol::policy::{Action, SubjectKind};
@@ -57,6 +58,7 @@ impl<C: StatementCodec> Warden<C> {
             detection: certified.detection,
             deadline: self.now + timing.act_timeout + longest,
             slot_until: self.now + timing.act_timeout,
+            charged_at: accumulated,
             holds_slot: true,
         };
         self.enter(name, State::Acting(acting), "intent");
@@ -146,6 +148,10 @@ impl<C: StatementCodec> Warden<C> {
         match result {
             // As if the last look had shown it: no rung is spent on what nobody touched.
             Err(NotDone::Untouched(text)) => self.abort(&name, "untouched", &text),
+            Err(NotDone::NotAsked(text)) => {
+                self.page("not_asked", Some(&name), &format!("{name} is to be repaired, and nobody acts: {text}"));
+                self.abort(&name, "not_asked", &text);
+            }
             Err(NotDone::Failed(text)) => self.close(&name, Outcome::Failed, &text),
             Ok(()) => {
                 if self.action_of(&name, attempt).is_some_and(|action| action.is_restart()) {
@@ -206,10 +212,13 @@ impl<C: StatementCodec> Warden<C> {
         let State::Acting(acting) = self.subjects[name].state.clone() else { return };
         let accumulated = self.accumulated();
         let timing = self.policy.timing;
-        if let Some(subject) = self.subjects.get_mut(name) {
-            subject.ledger.lengthen_cool_down(&timing, accumulated);
-        }
+        let subject = self.subjects.get_mut(name).expect("it is acting");
+        subject.ledger.give_back(&subject.policy.budget, acting.charged_at);
+        subject.ledger.lengthen_cool_down(&timing, accumulated);
+        self.node.give_back(&node_budget(&self.policy), acting.charged_at);
+        let node = self.node.entry(None, accumulated);
         self.journal_ledger(name);
+        self.append(Record::Ledger(node));
         let blank = self.blank_receipt(name, ReceiptKind::Abort, acting.attempt, acting.class, acting.incarnation);
         let seq = self.append_receipt(
             |receipt| {

@@ -92,6 +92,8 @@ pub struct PeerUnit {
 pub enum NotDone {
     /// Nothing was touched: the unit is no longer what was voted on, or PID 1 would not queue the job.
     Untouched(String),
+    /// Whoever acts could not be asked: nothing was touched, and a human is called.
+    NotAsked(String),
     /// It was begun, and failed.
     Failed(String),
 }

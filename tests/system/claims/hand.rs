@@ -7,12 +7,16 @@ use crate::node::{Config, Node, Unit, WATCH};
 use crate::stage::Stage;
 use std::time::Duration;
 use zeta_bft::clock;
+use zeta_bft::protocol::types::Timestamp;
 
 super::claims! {
     a_flood_of_refused_requests_delays_no_repair_and_undoes_no_stop,
     the_hand_hears_the_wardens_user_alone_and_touches_only_what_was_voted_on,
     repairs_need_no_polkit,
     a_hand_that_is_killed_or_hangs_costs_no_repair,
+    a_hand_that_was_stopped_stays_stopped_and_a_human_is_called,
+    an_observing_node_is_left_alone_whatever_the_warden_says,
+    a_flood_of_forged_signals_delays_no_repair,
 }
 
 const SLEEPER: &str = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/sleep infinity\n";
@@ -40,13 +44,20 @@ fn policy(node: &Node) -> String {
     said.lines().find_map(|line| line.strip_prefix("policy ")).expect("a digest").to_owned()
 }
 
-/// What the warden says to have a rung carried out.
+/// What the warden says to have a rung carried out, now.
 fn order(node: &Node, subject: &str, rung: u32, run: &str) -> String {
     let (boot, policy) = (boot(node), policy(node));
     format!(
         "{{\"subject\":\"{subject}\",\"rung\":{rung},\"boot\":\"{boot}\",\"invocation\":\"{run}\",\"class\":\"CRASH\",\
-         \"policy\":\"{policy}\"}}"
+         \"policy\":\"{policy}\",\"ordered_at_ns\":{}}}",
+        clock::now().as_nanos()
     )
+}
+
+/// The same order, given at another time.
+fn given(line: &str, at: Timestamp) -> String {
+    let (order, _) = line.rsplit_once(':').expect("the time comes last");
+    format!("{order}:{}}}", at.as_nanos())
 }
 
 #[track_caller]
@@ -91,6 +102,11 @@ fn the_hand_hears_the_wardens_user_alone_and_touches_only_what_was_voted_on(
     // What was not voted on: another run, another boot.
     untouched(&node, &order(&node, "worker", 0, NO_RUN), "is run");
     untouched(&node, &worker.replace(&boot(&node), NO_RUN), "is run");
+    // What was ordered too long ago, or is yet to be.
+    let now = clock::now();
+    for at in [now - Duration::from_secs(6), now + Duration::from_secs(3600)] {
+        untouched(&node, &given(&worker, at), "too late");
+    }
     // What was decided by another configuration.
     untouched(&node, &worker.replace(&policy(&node), &NO_RUN.repeat(2)), "configuration");
     // What is the operator's: stopped, disabled, a job of theirs, and a unit that was stopped after it had failed.
@@ -112,11 +128,43 @@ fn the_hand_hears_the_wardens_user_alone_and_touches_only_what_was_voted_on(
     });
     // The same words are an order where everything is as they say; and once only.
     let before = node.unit("worker.service");
+    let worker = given(&worker, clock::now());
     let said = say(&node, &worker);
     assert!(said.ok() && said.out.starts_with("{\"done\""), "{said}");
     assert!(node.unit("worker.service").runs() && node.unit("worker.service").run() != before.run());
-    untouched(&node, &worker, "is run");
+    untouched(&node, &given(&worker, clock::now()), "is run");
     assert_eq!(started("worker"), 2);
+    Ok(())
+}
+
+fn an_observing_node_is_left_alone_whatever_the_warden_says(stage: &'static Stage) -> Result<(), Unfit> {
+    let config = Config::observing().service("worker", SLEEPER, "");
+    let node = Node::healthy_with(stage, &config)?;
+    driver::put(&node)?;
+    let run = node.unit("worker.service").run().to_owned();
+    untouched(&node, &order(&node, "worker", 0, &run), "observes");
+    assert_eq!(node.unit("worker.service").run(), run);
+    Ok(())
+}
+
+fn a_hand_that_was_stopped_stays_stopped_and_a_human_is_called(stage: &'static Stage) -> Result<(), Unfit> {
+    let node = Node::healthy_with(stage, &Config::acting().service("worker", SLEEPER, ""))?;
+    let budget = node.quorum().subject("worker")["budget"].clone();
+    node.ask(&["systemctl", "stop", "zeta-bft-hand.service"]);
+    let old = node.unit("worker.service");
+    node.signal("worker.service", "KILL");
+    let pages =
+        |node: &Node| node.exec(&["journalctl", "-q", "-u", "zeta-bft-warden.service", "-g", "cause=\"not_asked\""]);
+    node.await_until("a human is called", || pages(&node).ok());
+    assert!(!node.unit("zeta-bft-hand.service").runs(), "an order started it again");
+    let doctor = node.exec(&["zeta-bft", "doctor"]);
+    assert!(doctor.out.contains("zeta-bft-hand.service") && doctor.out.contains("nothing is repaired"), "{doctor}");
+    node.ask(&["systemctl", "start", "zeta-bft-hand.service"]);
+    node.await_replaced("worker.service", &old);
+    node.await_state("worker", "healthy");
+    let spent = |budget: &serde_json::Value| budget.as_u64().expect("a number");
+    assert_eq!(spent(&node.quorum().subject("worker")["budget"]) + 1, spent(&budget), "one repair was done");
+    node.verify();
     Ok(())
 }
 
@@ -162,6 +210,32 @@ fn a_flood_of_refused_requests_delays_no_repair_and_undoes_no_stop(stage: &'stat
     assert!(node.unit("flood.service").runs(), "the flood had ended by itself");
     node.ask(&["systemctl", "stop", "flood.service"]);
     assert_eq!(node.unit("dbus.service").run(), bus.run(), "what must be refused was done");
+    node.await_healthy();
+    node.verify();
+    Ok(())
+}
+
+fn a_flood_of_forged_signals_delays_no_repair(stage: &'static Stage) -> Result<(), Unfit> {
+    let node = Node::healthy_with(stage, &Config::drilling().service("worker", SLEEPER, ""))?;
+    driver::put(&node)?;
+    let unit = "/org/freedesktop/systemd1/unit/worker_2eservice";
+    node.ask(&["systemd-run", "--quiet", "--unit=forger", "--uid=zeta-otto", PROGRAM, "forge", unit, "1000000"]);
+    let heard = || {
+        let of_hand = ["journalctl", "-q", "-u", "zeta-bft-hand.service", "-g", "a signal that systemd did not send"];
+        node.exec(&of_hand)
+    };
+    node.await_until("the hand hears them", || heard().ok());
+    let mut took = Vec::new();
+    for _ in 0..5 {
+        took.push(repaired_in(&node, "worker.service"));
+        node.await_state("worker", "healthy");
+    }
+    println!("under a flood of forged signals repairs took {took:?}");
+    assert!(took.iter().all(|time| *time < UNDER_FLOOD), "{took:?}");
+    assert!(node.unit("forger.service").runs(), "the flood had ended by itself");
+    node.ask(&["systemctl", "stop", "forger.service"]);
+    // Once a minute, however many there were.
+    assert!(heard().out.lines().count() <= 3, "{}", heard().out);
     node.await_healthy();
     node.verify();
     Ok(())

@@ -55,6 +55,29 @@ fn a_unit_that_came_back_by_itself_is_left_alone() {
 }
 
 #[test]
+fn where_nobody_can_be_asked_to_act_a_human_is_called_and_no_repair_is_spent() {
+    let mut bench = Bench::with(|policy| policy.timing.cool_down = Duration::ZERO);
+    bench.on_act = |_, _| {};
+    bench.acts_return = false;
+    let tokens = |bench: &Bench| bench.warden.subjects[&subject("otto")].ledger.tokens;
+    let full = tokens(&bench);
+    bench.crash_and_certify("otto");
+    for tries in 1..=2 * full as usize {
+        assert_eq!(bench.acts.len(), tries, "{:?}", bench.state("otto"));
+        let attempt = bench.acts[tries - 1].1;
+        let result = Err(NotDone::NotAsked("the hand is away".to_owned()));
+        // The disk answers after the step, not within it.
+        bench.stalled = true;
+        bench.step(WardenInput::Acted { attempt, result, output: String::new() });
+        bench.unstall();
+        assert_eq!(tokens(&bench), full, "nothing was done");
+        bench.accuse("otto", FaultClass::Crash);
+    }
+    assert_eq!(bench.pages.iter().filter(|cause| **cause == "not_asked").count(), 1, "{:?}", bench.pages);
+    assert!(!bench.pages.contains(&"budget_spent"));
+}
+
+#[test]
 fn a_change_that_overtakes_the_last_look_is_not_forgotten_for_it() {
     let mut bench = Bench::new();
     bench.on_act = |_, _| {};
