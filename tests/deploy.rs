@@ -61,6 +61,12 @@ impl Unit {
         (!values.is_empty()).then(|| values.join(" "))
     }
 
+    /// The last to be killed when memory runs out.
+    fn goes_last(&self) {
+        let adjust = self.value("OOMScoreAdjust").and_then(|adjust| adjust.parse::<i32>().ok());
+        assert!(adjust.is_some_and(|adjust| adjust <= -900), "{}: {adjust:?}", self.name);
+    }
+
     fn is(&self, key: &str, value: &str) {
         assert_eq!(self.value(key).as_deref(), Some(value), "{}: {key}=", self.name);
     }
@@ -245,7 +251,7 @@ fn the_hand_is_root_without_a_capability_or_network_and_the_warden_alone_reaches
     ] {
         hand.is(key, value);
     }
-    assert!(hand.value("OOMScoreAdjust").unwrap().parse::<i32>().unwrap() <= -900);
+    hand.goes_last();
     let socket = Unit::read("zeta-bft-hand.socket");
     socket.is("ListenStream", "/run/zeta-bft/hand.sock");
     socket.is("SocketUser", "zeta-bft-warden");
@@ -280,7 +286,7 @@ fn nobody_is_root_but_the_hand_and_the_rung_and_nobody_but_root_can_read_a_key()
 fn the_committee_keeps_its_memory_when_the_node_runs_out_of_it() {
     for unit in guardians() {
         unit.is("Slice", "zetabft.slice");
-        assert!(unit.value("OOMScoreAdjust").unwrap().parse::<i32>().unwrap() <= -900, "{}", unit.name);
+        unit.goes_last();
         assert!(unit.value("MemoryMin").is_some(), "{}", unit.name);
     }
     let slice = Unit::read("zetabft.slice");
@@ -354,10 +360,18 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// Says so where a claim is skipped.
+fn are_installed(tools: &[&str]) -> bool {
+    let missing = tools.iter().find(|tool| Command::new(tool).arg("--version").output().is_err());
+    if let Some(tool) = missing {
+        println!("skipped: {tool} is not installed");
+    }
+    missing.is_none()
+}
+
 #[test]
 fn systemd_finds_nothing_wrong_with_the_units_and_little_exposed() {
-    if Command::new("systemd-analyze").arg("--version").output().is_err() {
-        println!("skipped: systemd-analyze is not installed");
+    if !are_installed(&["systemd-analyze"]) {
         return;
     }
     // Verified below a folder of their own, with the command that they start, so that nothing of this machine counts.
@@ -418,8 +432,7 @@ fn package(output: &Path) -> Output {
 
 #[test]
 fn the_package_is_the_same_twice_belongs_to_root_and_ships_what_is_here() {
-    if ["dpkg-deb", "strip"].iter().any(|tool| Command::new(tool).arg("--version").output().is_err()) {
-        println!("skipped: dpkg-deb or strip is not installed");
+    if !are_installed(&["dpkg-deb", "strip"]) {
         return;
     }
     let dir = tempfile::tempdir().unwrap();

@@ -38,7 +38,7 @@ fn median_of_series(node: &Node, before: usize) -> Duration {
             std::thread::sleep(Duration::from_micros(500));
         };
         took.push(clock::now().saturating_since(began));
-        node.wait_until(PATIENCE, "the repair is Healthy", || node.quorum().subject("lior")["state"] == "healthy");
+        node.wait_until(PATIENCE, "the repair is Healthy", || node.quorum().state("lior") == "healthy");
         assert_eq!(node.unit("lior").incarnation, new.incarnation, "kill {kills} is one restart");
         assert_eq!(node.intents("lior").len(), before + kills, "kill {kills} is one INTENT");
     }

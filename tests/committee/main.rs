@@ -10,5 +10,6 @@ mod frozen;
 mod kills;
 mod node;
 mod operator;
+mod quorum;
 mod ticks;
 mod turn;

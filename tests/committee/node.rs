@@ -1,5 +1,6 @@
 //! One committee in a folder of its own: its configuration, its `up`, and everything that can be asked of it from outside.
 
+use super::quorum::Quorum;
 use super::turn::{self, Turn};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -132,30 +133,6 @@ pub struct Node {
     folder: Folder,
 }
 
-/// What `quorum --json` said, and its exit code.
-pub struct Quorum {
-    pub code: i32,
-    pub view: Value,
-}
-
-impl Quorum {
-    pub fn subject(&self, name: &str) -> &Value {
-        let subjects = self.view["subjects"].as_array().map_or(&[][..], Vec::as_slice);
-        subjects.iter().find(|subject| subject["name"] == name).unwrap_or(&Value::Null)
-    }
-
-    pub fn notes(&self) -> String {
-        let notes = self.view["notes"].as_array().map_or(&[][..], Vec::as_slice);
-        notes.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n")
-    }
-}
-
-impl std::fmt::Display for Quorum {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "exit {}: {:#}", self.code, self.view)
-    }
-}
-
 impl Node {
     pub fn file(&self, name: &str) -> String {
         self.folder.file(name)
@@ -176,8 +153,7 @@ impl Node {
 
     pub fn quorum(&self) -> Quorum {
         let output = self.run(&["quorum", "--json"]);
-        let view = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
-        Quorum { code: output.status.code().unwrap_or(-1), view }
+        Quorum::read(output.status.code().unwrap_or(-1), &String::from_utf8_lossy(&output.stdout))
     }
 
     /// `history --json`, line by line.
@@ -311,9 +287,7 @@ impl Node {
     /// Waits until another run of the subject than `old` is healthy.
     pub fn wait_replaced(&self, name: &str, old: &UnitState) {
         self.wait_until(PATIENCE, &format!("a new run of {name} is healthy"), || {
-            let quorum = self.quorum();
-            let subject = quorum.subject(name);
-            subject["state"] == "healthy" && self.unit(name).incarnation != old.incarnation
+            self.quorum().state(name) == "healthy" && self.unit(name).incarnation != old.incarnation
         });
     }
 

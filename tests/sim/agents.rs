@@ -33,7 +33,30 @@ pub struct Timer {
     pub seq: u64,
     pub due: Option<u64>,
     /// Steps in a row that left a deadline in the past.
-    pub stuck: u32,
+    stuck: u32,
+}
+
+impl Timer {
+    /// Arms it for a deadline; what is to happen when, if that is news.
+    pub fn arm(&mut self, due: Option<u64>) -> Option<(u64, u64)> {
+        if due == self.due {
+            return None;
+        }
+        self.due = due;
+        self.seq += 1;
+        due.map(|due| (due, self.seq))
+    }
+
+    /// What was armed never happens.
+    pub fn void(&mut self) {
+        *self = Self { seq: self.seq + 1, ..Self::default() };
+    }
+
+    /// After a step at its deadline: whether steps leave the deadline in the past for ever.
+    pub fn is_stuck(&mut self, now: u64) -> bool {
+        self.stuck = if self.due.is_some_and(|due| due <= now) { self.stuck + 1 } else { 0 };
+        self.stuck > 50
+    }
 }
 
 impl AgentProcess {

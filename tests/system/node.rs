@@ -1,7 +1,11 @@
 //! A node with a committee that runs under systemd, and all that can be asked of it.
 
+#[path = "../committee/quorum.rs"]
+mod quorum;
+
 use crate::lab::{Done, Machine, Unfit, await_true};
 use crate::stage::{COUNTED, Stage};
+use quorum::Quorum;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -89,29 +93,6 @@ impl Deref for Node {
     }
 }
 
-/// What `quorum --json` said, and its exit code.
-#[derive(Debug)]
-pub struct Quorum {
-    pub code: i32,
-    pub view: Value,
-}
-
-impl Quorum {
-    pub fn subject(&self, name: &str) -> &Value {
-        let subjects = self.view["subjects"].as_array().map_or(&[][..], Vec::as_slice);
-        subjects.iter().find(|subject| subject["name"] == name).unwrap_or(&Value::Null)
-    }
-
-    pub fn state(&self, name: &str) -> &str {
-        self.subject(name)["state"].as_str().unwrap_or("unknown")
-    }
-
-    pub fn notes(&self) -> String {
-        let notes = self.view["notes"].as_array().map_or(&[][..], Vec::as_slice);
-        notes.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n")
-    }
-}
-
 /// What PID 1 says of a unit.
 #[derive(Clone, Debug)]
 pub struct Unit(BTreeMap<String, String>);
@@ -196,7 +177,7 @@ impl Node {
 
     pub fn quorum(&self) -> Quorum {
         let done = self.exec(&["zeta-bft", "quorum", "--json"]);
-        Quorum { code: done.code, view: serde_json::from_str(&done.out).unwrap_or(Value::Null) }
+        Quorum::read(done.code, &done.out)
     }
 
     /// How long each job of the hand's took from the last look until PID 1 had it, in microseconds.

@@ -7,7 +7,6 @@ mod node;
 mod rotation;
 
 use node::{LIMIT, Node};
-use std::io::{Seek as _, SeekFrom, Write as _};
 use tonic::Code;
 use zeta_bft::wire::v1;
 
@@ -81,17 +80,7 @@ async fn a_missing_journal_is_refused_with_what_to_do() {
 
 #[tokio::test]
 async fn a_damaged_journal_holds_everything_and_is_not_written_to() {
-    let node = Node::new();
-    for _ in 0..2 {
-        let mut warden = node.start();
-        node.ready().await;
-        assert!(warden.drained().await.success());
-    }
-    let mut file = std::fs::OpenOptions::new().read(true).write(true).open(node.paths.journal()).unwrap();
-    // Into the first record, behind the file's head: a valid record follows it.
-    file.seek(SeekFrom::Start(64)).unwrap();
-    file.write_all(&[0xff; 4]).unwrap();
-    drop(file);
+    let node = Node::with_a_damaged_journal().await;
     let before = std::fs::read(node.paths.journal()).unwrap();
 
     let mut warden = node.start();
@@ -107,15 +96,7 @@ async fn a_damaged_journal_holds_everything_and_is_not_written_to() {
 
 #[tokio::test]
 async fn a_warden_that_holds_everything_is_no_failed_start() {
-    let node = Node::new();
-    for _ in 0..2 {
-        let mut warden = node.start();
-        node.ready().await;
-        assert!(warden.drained().await.success());
-    }
-    let mut file = std::fs::OpenOptions::new().write(true).open(node.paths.journal()).unwrap();
-    file.seek(SeekFrom::Start(64)).unwrap();
-    file.write_all(&[0xff; 4]).unwrap();
+    let node = Node::with_a_damaged_journal().await;
 
     let place = node.paths.run().join("notify");
     let told = tokio::net::UnixDatagram::bind(&place).unwrap();

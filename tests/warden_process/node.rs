@@ -1,5 +1,6 @@
 //! A folder with a committee's configuration, keys and journal, and wardens that run on it.
 
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -33,6 +34,20 @@ impl Node {
         let free = ["warden", "agents", "wrappers"].map(|part| format!("{part} = \"127.0.0.1:0\"\n")).concat();
         initialise(&paths, &format!("{head}[metrics]\n{free}")).unwrap();
         Self { _folder: folder, paths }
+    }
+
+    /// One on which two wardens ran, with damage to the journal's first record: a valid record follows it.
+    pub async fn with_a_damaged_journal() -> Self {
+        let node = Self::new();
+        for _ in 0..2 {
+            let mut warden = node.start();
+            node.ready().await;
+            assert!(warden.drained().await.success());
+        }
+        let journal = std::fs::OpenOptions::new().write(true).open(node.paths.journal()).unwrap();
+        let behind_the_head = 64;
+        journal.write_all_at(&[0xff; 4], behind_the_head).unwrap();
+        node
     }
 
     fn command(&self) -> Command {

@@ -214,14 +214,10 @@ impl World {
         let Some(agent) = &mut self.agents[index] else { return };
         let Mind::Correct(guardian) = &agent.mind else { return };
         let due = guardian.next_deadline().map(|t| t.as_nanos() + booted_at);
-        if due != agent.timer.due {
-            agent.timer.due = due;
-            agent.timer.seq += 1;
-            let (pid, seq) = (agent.pid, agent.timer.seq);
-            if let Some(due) = due {
-                let late = self.rng.below(MS);
-                self.at(due.max(self.now) + late, Event::AgentTimer { pid, seq });
-            }
+        let pid = agent.pid;
+        if let Some((due, seq)) = agent.timer.arm(due) {
+            let late = self.rng.below(MS);
+            self.at(due.max(self.now) + late, Event::AgentTimer { pid, seq });
         }
     }
 
@@ -238,8 +234,7 @@ impl World {
         self.step_agent(index, GuardianInput::Timer);
         let now = self.now;
         let Some(agent) = &mut self.agents[index] else { return };
-        agent.timer.stuck = if agent.timer.due.is_some_and(|due| due <= now) { agent.timer.stuck + 1 } else { 0 };
-        if agent.timer.stuck > 50 {
+        if agent.timer.is_stuck(now) {
             self.checker.broken("L2", format_args!("{}'s deadline stays in the past", schedule::PERSONAS[index].0));
         }
     }

@@ -2,7 +2,6 @@
 
 use super::World;
 use super::events::{Event, JobStep, guardian};
-use crate::agents::Timer;
 use crate::pid1::{Breath, Fate};
 use crate::schedule::{self, Fault};
 use crate::wrapper::{Work, Wrapper};
@@ -171,7 +170,7 @@ impl World {
         self.disturb(Duration::from_secs(3));
         let Some(agent) = &mut self.agents[index] else { return };
         let backlog = std::mem::take(&mut agent.backlog);
-        agent.timer = Timer { seq: agent.timer.seq + 1, ..Timer::default() };
+        agent.timer.void();
         self.step_agent(index, GuardianInput::TimerLate(slept));
         self.step_agent(index, GuardianInput::Timer);
         for input in backlog {

@@ -133,14 +133,10 @@ impl World {
         let booted_at = self.booted_at;
         let Some(process) = &mut self.warden else { return };
         let due = process.warden.next_deadline().map(|t| t.as_nanos() + booted_at);
-        if due != process.timer.due {
-            process.timer.due = due;
-            process.timer.seq += 1;
-            let (run, seq) = (process.run, process.timer.seq);
-            if let Some(due) = due {
-                let late = self.rng.below(MS);
-                self.at(due.max(self.now) + late, Event::WardenTimer { run, seq });
-            }
+        let run = process.run;
+        if let Some((due, seq)) = process.timer.arm(due) {
+            let late = self.rng.below(MS);
+            self.at(due.max(self.now) + late, Event::WardenTimer { run, seq });
         }
     }
 
@@ -156,8 +152,7 @@ impl World {
         process.timer.due = None;
         self.step_warden(None, WardenInput::Timer);
         let Some(process) = &mut self.warden else { return };
-        process.timer.stuck = if process.timer.due.is_some_and(|due| due <= now) { process.timer.stuck + 1 } else { 0 };
-        if process.timer.stuck > 50 {
+        if process.timer.is_stuck(now) {
             self.checker.broken("L2", "the warden's deadline stays in the past");
         }
     }
