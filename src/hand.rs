@@ -136,7 +136,7 @@ async fn serve(backend: &SystemdBackend, stream: UnixStream, warden: u32) -> io:
         }
     };
     info!(subject = %deed.subject, rung = deed.rung, run = %deed.run, class = %deed.class, "asked to act");
-    let went = backend.perform(&deed, || deed::waits(&stream)).await;
+    let went = backend.perform(&deed, deed::begin(&mut stream)).await;
     if let Err(error) = &went {
         warn!(subject = %deed.subject, %error, "not done");
     }

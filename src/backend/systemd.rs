@@ -25,6 +25,7 @@ use crate::protocol::warden::{ActionPermit, PeerUnit};
 use deed::Deed;
 use observer::{Live, Lost, Memories, Observer, Wanted};
 use proxy::{SERVICE, SYSTEMD, UNIT};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -56,12 +57,12 @@ impl SystemdBackend {
         Self { policy, paths, pages, live: Arc::new(watch::Sender::new(None)) }
     }
 
-    /// Carries a deed out itself, with the rights of its own user: what the hand does. `wanted`: whether its caller still
-    /// waits.
+    /// Carries a deed out itself, with the rights of its own user: what the hand does. `begin` tells
+    /// the caller that it begins, and whether that still waits.
     ///
     /// # Errors
     /// [`BackendError::Untouched`] when nothing was done.
-    pub async fn perform(&self, deed: &Deed, wanted: impl Fn() -> bool) -> Result<ActReport, BackendError> {
+    pub async fn perform(&self, deed: &Deed, begin: impl Future<Output = bool>) -> Result<ActReport, BackendError> {
         if self.policy.mode != Mode::Act {
             let why = "this node observes: nothing is done until node.toml says mode = \"act\"";
             return Err(BackendError::Untouched(why.into()));
@@ -79,7 +80,7 @@ impl SystemdBackend {
         if !deed.is_timely(clock::now()) {
             return Err(BackendError::Untouched("the order came too late".into()));
         }
-        if !wanted() {
+        if !begin.await {
             return Err(BackendError::Untouched("whoever ordered it has gone".into()));
         }
         act::act(&live, &self.policy, &self.paths, deed).await

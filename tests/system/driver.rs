@@ -1,7 +1,7 @@
 //! This very program inside a node, doing what no program of a plain Debian does.
 //!
 //! ```text
-//! PROGRAM say SOCKET LINE     sends one line to a Unix socket and prints the one that comes back
+//! PROGRAM say SOCKET LINE     sends one line to a Unix socket and prints all that comes back
 //! PROGRAM flood CALLS         asks PID 1 so often for what it must refuse, twenty calls every 10 ms, and waits for nothing
 //! PROGRAM forge UNIT SIGNALS  sends everybody on the bus so many signals, as if systemd said that UNIT runs
 //! ```
@@ -10,7 +10,7 @@ use crate::lab::Unfit;
 use crate::node::Node;
 use std::error::Error;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
@@ -55,7 +55,7 @@ fn say(socket: &str, line: &str) -> Result<(), Box<dyn Error>> {
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     (&stream).write_all(format!("{line}\n").as_bytes())?;
     let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer)?;
+    (&stream).read_to_string(&mut answer)?;
     print!("{answer}");
     if answer.is_empty() { Err("it was closed without an answer".into()) } else { Ok(()) }
 }

@@ -1,7 +1,10 @@
 //! What the warden asks the hand for: one line of JSON there, one back.
 //!
 //! The warden names a rung and the run that was voted on. What the rung is stands in root's configuration, which the hand
-//! reads itself (rule S7). An order is for now: it says until when it may be begun, and whoever gave it waits for the answer.
+//! reads itself (rule S7). An order is for now: it says when it was given, and whoever gave it waits for the answer.
+//!
+//! The hand says that it begins before it touches anything. What it said reaches the warden even if it dies in the next moment,
+//! so one that ended without that word has touched nothing.
 
 use crate::backend::{ActReport, BackendError};
 use crate::clock;
@@ -55,6 +58,7 @@ struct Line {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Told {
+    Begun {},
     Done { output: String },
     Untouched { why: String },
     Failed { why: String },
@@ -119,14 +123,25 @@ pub async fn ask(socket: &Path, deed: &Deed) -> Result<ActReport, BackendError> 
     };
     let mut stream = BufReader::new(UnixStream::connect(socket).await.map_err(not_asked)?);
     stream.get_mut().write_all(deed.to_line().as_bytes()).await.map_err(not_asked)?;
-    let told = line(&mut stream).await.ok().and_then(|line| serde_json::from_str(&line).ok());
+    let mut told = hear(&mut stream).await;
+    if told.is_none() {
+        return Err(BackendError::Untouched("the hand ended before it began".into()));
+    }
+    if matches!(told, Some(Told::Begun {})) {
+        told = hear(&mut stream).await;
+    }
     match told {
         Some(Told::Done { output }) => Ok(ActReport { output }),
         Some(Told::Untouched { why }) => Err(BackendError::Untouched(why)),
         Some(Told::Failed { why }) => Err(BackendError::Refused(why)),
-        // It may have begun.
-        None => Err(BackendError::Nonsense("the hand ended without an answer".into())),
+        Some(Told::Begun {}) | None => {
+            Err(BackendError::Nonsense("the hand began, and ended without an answer".into()))
+        }
     }
+}
+
+async fn hear(stream: &mut BufReader<UnixStream>) -> Option<Told> {
+    line(stream).await.ok().and_then(|line| serde_json::from_str(&line).ok())
 }
 
 /// Takes one deed from a connection.
@@ -138,11 +153,12 @@ pub async fn take(stream: &mut BufReader<UnixStream>) -> io::Result<Deed> {
     Deed::from_line(&line).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is no deed"))
 }
 
-/// Whether the caller still waits for the answer: one that has gone no longer wants it done.
-pub fn waits(stream: &BufReader<UnixStream>) -> bool {
+/// Says that it begins now. False when the caller no longer waits: then it does not want it done.
+pub async fn begin(stream: &mut BufReader<UnixStream>) -> bool {
     // It has said all it had to say, so nothing but the end can be read.
     let read = stream.get_ref().try_read(&mut [0]);
-    stream.buffer().is_empty() && read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    let waits = stream.buffer().is_empty() && read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+    waits && say(stream, &Told::Begun {}).await.is_ok()
 }
 
 /// Says how a deed went.
@@ -155,7 +171,11 @@ pub async fn tell(stream: &mut BufReader<UnixStream>, went: Result<ActReport, Ba
         Err(BackendError::Untouched(why)) => Told::Untouched { why },
         Err(error) => Told::Failed { why: error.to_string() },
     };
-    let line = serde_json::to_string(&told).expect("texts are JSON") + "\n";
+    say(stream, &told).await
+}
+
+async fn say(stream: &mut BufReader<UnixStream>, told: &Told) -> io::Result<()> {
+    let line = serde_json::to_string(told).expect("texts are JSON") + "\n";
     stream.get_mut().write_all(line.as_bytes()).await
 }
 
@@ -169,16 +189,20 @@ async fn line(stream: &mut BufReader<UnixStream>) -> io::Result<String> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_deed_names_a_rung_and_a_run_and_nothing_else() {
-        let deed = Deed {
+    fn deed() -> Deed {
+        Deed {
             subject: SubjectName::new("otto/agent").unwrap(),
             rung: 1,
             run: Incarnation { boot: BootId([1; 16]), invocation: InvocationId([2; 16]) },
             class: FaultClass::Hang,
             policy: Digest([3; 32]),
             ordered_at: Timestamp::from_nanos(7),
-        };
+        }
+    }
+
+    #[test]
+    fn a_deed_names_a_rung_and_a_run_and_nothing_else() {
+        let deed = deed();
         assert_eq!(Deed::from_line(&deed.to_line()), Some(deed.clone()));
         let line = deed.to_line();
         for bad in [
@@ -200,10 +224,33 @@ mod tests {
     #[tokio::test]
     async fn a_caller_that_hung_up_no_longer_wants_it_done() {
         let (caller, hand) = UnixStream::pair().unwrap();
-        let hand = BufReader::new(hand);
-        assert!(waits(&hand));
+        let mut hand = BufReader::new(hand);
+        assert!(begin(&mut hand).await);
         drop(caller);
         hand.get_ref().readable().await.unwrap();
-        assert!(!waits(&hand));
+        assert!(!begin(&mut hand).await);
+    }
+
+    /// What the warden makes of a hand that says these lines and ends.
+    async fn told(lines: &'static str) -> BackendError {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("hand.sock");
+        let listener = tokio::net::UnixListener::bind(&place).unwrap();
+        let hand = async {
+            let mut stream = BufReader::new(listener.accept().await.unwrap().0);
+            take(&mut stream).await.unwrap();
+            stream.get_mut().write_all(lines.as_bytes()).await.unwrap();
+        };
+        let deed = deed();
+        tokio::join!(ask(&place, &deed), hand).0.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_hand_that_ended_before_it_began_has_touched_nothing() {
+        assert!(matches!(told("").await, BackendError::Untouched(_)));
+        assert!(matches!(told("{\"begun\":{}}\n").await, BackendError::Nonsense(_)));
+        assert!(matches!(told("{\"begun\":{}}\n{\"untouched\":{\"why\":\"x\"}}\n").await, BackendError::Untouched(_)));
+        let nobody = ask(Path::new("/nonexistent/hand.sock"), &deed()).await.unwrap_err();
+        assert!(matches!(nobody, BackendError::NotAsked(_)));
     }
 }
