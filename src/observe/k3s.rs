@@ -5,6 +5,22 @@
 //!   be seen, and never a fault.
 //! * What could not be looked at is `None` or [`Probe::Off`]: not being seen is not being unwell.
 
+mod certificates;
+mod clock_sync;
+mod endpoint;
+pub mod fatal;
+mod files;
+mod listener;
+mod observer;
+mod probe;
+mod settings;
+mod stamp;
+mod tls;
+
+pub use files::{FileFacts, Files};
+pub use observer::{Observer, UnitRun};
+pub use settings::{Credential, K3sSettings, Role, SettingsError};
+
 use crate::protocol::types::{Incarnation, Timestamp};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,9 +39,10 @@ pub enum Probe {
     },
     /// The port refuses connections.
     Refused,
-    /// No answer within the limit.
+    /// No answer within the limit, or one who is vouched for hangs up without one.
     TimedOut,
-    /// Somebody answers for whom the pinned CA does not vouch, or who speaks no TLS.
+    /// Somebody answers for whom the pinned CA does not vouch, or who speaks no TLS. One whose certificate is past its time is
+    /// among them; it is then among [`Look::certificates`]. In the clear and in silence: whose listening socket is not k3s'.
     Stranger,
     /// It was not made for a reason of the observer's own: no CA file, no credential, no file descriptor.
     Unable(String),
@@ -111,7 +128,8 @@ pub struct Look {
     pub unix: u64,
     /// The last line of the unit's journal that it called fatal, of this run or the one before it.
     pub fatal: Option<String>,
-    /// API servers of other nodes: how many were asked, and how many of them fail.
+    /// API servers of other nodes: how many answered or failed, and how many of them fail. They are asked only after a look at
+    /// which a probe of this node failed: else there are none.
     pub others: (u32, u32),
 }
 
@@ -119,3 +137,6 @@ impl Look {
     /// Most bytes of an answer that are kept.
     pub const SAID_MAX: usize = 2048;
 }
+
+#[cfg(test)]
+mod tests;

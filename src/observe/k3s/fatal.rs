@@ -1,0 +1,219 @@
+//! The last line that k3s called fatal, out of its unit's journal.
+//!
+//! The journal is open to root and the group `systemd-journal` alone. Who may read it runs [`arguments`] and gives what comes
+//! out to [`last_fatal`]. Only what journald itself says of a line (`_…` fields) decides whose it is; the line is whatever k3s
+//! and its children printed, and is treated as hostile.
+
+use crate::observe::ticks::plain;
+use crate::protocol::types::InvocationId;
+use serde_json::Value;
+use std::borrow::Cow;
+use std::io::{self, BufRead};
+
+/// Most bytes of a fatal line that are kept.
+pub const FATAL_MAX: usize = 1024;
+/// Most entries that are asked for.
+const ENTRIES: &str = "500";
+/// An entry longer than this is passed over.
+const ENTRY_MAX: usize = 64 * 1024;
+/// Most bytes that are read: what is older does not count.
+const READ_MAX: u64 = 8 * 1024 * 1024;
+
+/// How `journalctl` is asked for what [`last_fatal`] reads: newest first, one JSON object a line.
+pub fn arguments(unit: &str) -> Vec<String> {
+    let fixed = ["--reverse", "--quiet", "--no-pager", "--output=json"].map(str::to_owned);
+    let fields = "--output-fields=MESSAGE,_SYSTEMD_UNIT,_SYSTEMD_INVOCATION_ID".to_owned();
+    fixed.into_iter().chain([fields, format!("--lines={ENTRIES}"), format!("_SYSTEMD_UNIT={unit}")]).collect()
+}
+
+/// The newest line that `unit` itself called fatal in one of `runs` (the present one and the one before it; none given: in
+/// any), on one line, at most [`FATAL_MAX`] bytes. `journal` is what [`arguments`] brings. Entries that make no sense are passed over.
+///
+/// # Errors
+/// What the reader says.
+pub fn last_fatal(journal: impl BufRead, unit: &str, runs: &[InvocationId]) -> io::Result<Option<String>> {
+    last(journal, unit, runs, is_fatal)
+}
+
+/// Like [`last_fatal`], for lines of the caller's own choice.
+///
+/// # Errors
+/// What the reader says.
+pub fn last(
+    journal: impl BufRead,
+    unit: &str,
+    runs: &[InvocationId],
+    chosen: impl Fn(&str) -> bool,
+) -> io::Result<Option<String>> {
+    let runs: Vec<String> = runs.iter().map(ToString::to_string).collect();
+    let mut journal = journal.take(READ_MAX);
+    let mut entry = Vec::new();
+    while let Some(whole) = next_line(&mut journal, &mut entry)? {
+        let of_unit = whole.then(|| serde_json::from_slice::<Entry>(&entry).ok()).flatten().filter(|entry| {
+            let run = entry.run.as_str().unwrap_or_default();
+            entry.unit == unit && (runs.is_empty() || runs.iter().any(|wanted| wanted == run))
+        });
+        if let Some(message) = of_unit.as_ref().and_then(|entry| text(&entry.message)) {
+            let line = plain(&message).split(['\n', '\r']).map(str::trim).collect::<Vec<_>>().join(" ");
+            let line = line.trim();
+            if chosen(line) {
+                return Ok(Some(line[..line.floor_char_boundary(FATAL_MAX)].to_owned()));
+            }
+        }
+    }
+    Ok(None)
+}
+
+#[derive(serde::Deserialize)]
+struct Entry {
+    #[serde(rename = "MESSAGE", default)]
+    message: Value,
+    #[serde(rename = "_SYSTEMD_UNIT", default)]
+    unit: Value,
+    #[serde(rename = "_SYSTEMD_INVOCATION_ID", default)]
+    run: Value,
+}
+
+/// Text that is no UTF-8 or has control characters comes as a list of bytes; one that is too long as `null`.
+fn text(message: &Value) -> Option<Cow<'_, str>> {
+    match message {
+        Value::String(text) => Some(text.into()),
+        Value::Array(bytes) => {
+            let bytes: Option<Vec<u8>> = bytes.iter().map(|b| b.as_u64().and_then(|b| u8::try_from(b).ok())).collect();
+            Some(String::from_utf8_lossy(&bytes?).into_owned().into())
+        }
+        _ => None,
+    }
+}
+
+/// The next line into `line`; whether it is whole, `None` at the end.
+fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
+    line.clear();
+    let mut seen = 0;
+    loop {
+        let read = reader.fill_buf()?;
+        if read.is_empty() {
+            return Ok((seen > 0).then_some(seen <= ENTRY_MAX));
+        }
+        let (part, ends) = match read.iter().position(|byte| *byte == b'\n') {
+            Some(end) => (&read[..=end], true),
+            None => (read, false),
+        };
+        let used = part.len();
+        line.extend_from_slice(&part[..used.min(ENTRY_MAX.saturating_sub(line.len()))]);
+        seen += used;
+        reader.consume(used);
+        if ends {
+            return Ok(Some(seen <= ENTRY_MAX));
+        }
+    }
+}
+
+/// Whether the program itself calls a line fatal: logrus (k3s), klog (the parts of Kubernetes), zap (etcd), Go's runtime.
+pub fn is_fatal(line: &str) -> bool {
+    let logrus = || {
+        let head = line.split(" msg=").next().unwrap_or_default();
+        line.starts_with("time=") && head.split_ascii_whitespace().any(|w| matches!(w, "level=fatal" | "level=panic"))
+    };
+    let klog = || {
+        let line = line.as_bytes();
+        line.len() > 5 && line[0] == b'F' && line[1..5].iter().all(u8::is_ascii_digit) && line[5] == b' '
+    };
+    let zap = || {
+        let head = &line[..line.floor_char_boundary(64)];
+        line.starts_with('{') && [r#""level":"fatal""#, r#""level":"panic""#].iter().any(|level| head.contains(level))
+    };
+    let go = || line.starts_with("panic: ") || line.starts_with("fatal error: ");
+    logrus() || klog() || zap() || go()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: InvocationId = InvocationId([1; 16]);
+    const BEFORE: InvocationId = InvocationId([2; 16]);
+    const TAKEN: &str = r#"time="2026-01-02T03:04:05Z" level=fatal msg="starting kubernetes: listen tcp :6443: bind: address already in use""#;
+
+    fn entry(unit: &str, run: InvocationId, message: &Value) -> String {
+        let entry = serde_json::json!({
+            "__CURSOR": "s=1", "MESSAGE": message, "_SYSTEMD_UNIT": unit, "_SYSTEMD_INVOCATION_ID": run.to_string(),
+        });
+        format!("{entry}\n")
+    }
+
+    fn read(journal: &str) -> Option<String> {
+        last_fatal(journal.as_bytes(), "k3s.service", &[NOW, BEFORE]).unwrap()
+    }
+
+    #[test]
+    fn the_newest_fatal_line_of_this_run_or_the_one_before_is_found() {
+        let info = entry("k3s.service", NOW, &r#"time="x" level=info msg="said level=fatal once""#.into());
+        let newest = entry("k3s.service", BEFORE, &TAKEN.into());
+        let older = entry("k3s.service", BEFORE, &"panic: older".into());
+        assert_eq!(read(&format!("{info}{newest}{older}")).as_deref(), Some(TAKEN));
+    }
+
+    #[test]
+    fn lines_of_other_units_other_runs_and_other_levels_do_not_count() {
+        let elsewhere = entry("evil.service", NOW, &TAKEN.into());
+        let long_ago = entry("k3s.service", InvocationId([3; 16]), &TAKEN.into());
+        let quoted = entry("k3s.service", NOW, &r#"time="x" level=error msg="child: level=fatal msg=no""#.into());
+        assert_eq!(read(&format!("{elsewhere}{long_ago}{quoted}not json\n{{\n")), None);
+        assert!(last_fatal(long_ago.as_bytes(), "k3s.service", &[]).unwrap().is_some(), "any run, if none is named");
+    }
+
+    #[test]
+    fn fatal_is_what_each_of_k3s_parts_calls_so() {
+        for fatal in [
+            TAKEN,
+            "F0102 03:04:05.678901   1234 server.go:99] cannot go on",
+            r#"{"level":"panic","ts":"2026-01-02T03:04:05Z","msg":"wal: crc mismatch"}"#,
+            "panic: runtime error: invalid memory address",
+            "fatal error: all goroutines are asleep - deadlock!",
+        ] {
+            assert!(is_fatal(fatal), "{fatal}");
+        }
+        for not in
+            ["", "Failed to start", "F0102", "E0102 03:04:05 x", r#"{"level":"warn","msg":"a \"level\":\"fatal\""}"#]
+        {
+            assert!(!is_fatal(not), "{not}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_message_is_made_plain_and_short() {
+        let bytes: Vec<u8> = [b"panic: \x1b[31mred\x1b[0m\nmore \xff".as_slice(), &[b'x'; 5000]].concat();
+        let listed = entry("k3s.service", NOW, &bytes.into());
+        let read = read(&listed).unwrap();
+        assert!(read.starts_with("panic: red more \u{fffd}xxx"), "{read}");
+        assert!(read.len() <= FATAL_MAX);
+    }
+
+    #[test]
+    fn an_entry_too_long_hides_none_after_it() {
+        let long = entry("k3s.service", NOW, &format!("panic: {}", "x".repeat(ENTRY_MAX)).into());
+        let journal = format!("{long}{}", entry("k3s.service", NOW, &"panic: short".into()));
+        assert_eq!(read(&journal).as_deref(), Some("panic: short"));
+    }
+
+    #[test]
+    fn the_question_names_the_unit_as_journald_knows_it() {
+        assert_eq!(arguments("k3s.service").last().unwrap(), "_SYSTEMD_UNIT=k3s.service");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_to_their_end(bytes in proptest::collection::vec(any::<u8>(), 0..2048)) {
+            let _ = last_fatal(bytes.as_slice(), "k3s.service", &[]).unwrap();
+        }
+
+        #[test]
+        fn any_message_is_judged_without_a_panic(message in ".*") {
+            let listed = entry("k3s.service", NOW, &message.as_str().into());
+            let read = read(&listed);
+            prop_assert!(read.is_none_or(|read| read.len() <= FATAL_MAX && is_fatal(&read)));
+        }
+    }
+}

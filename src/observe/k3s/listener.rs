@@ -1,0 +1,149 @@
+//! Whose listening socket a connection to loopback reaches: what the kernel lists in `/proc/net/tcp` and `tcp6`.
+//!
+//! Plain health ports prove nothing of who answers, and silence proves nothing anywhere. The kernel knows the uid of the
+//! listener. It prefers the socket that is bound to the very address, then IPv4's wildcard, then IPv6's.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read as _};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+/// Most bytes of a table that are read. Listening sockets come first, so that it is a few lines in fact.
+const TABLE_MAX: u64 = 1024 * 1024;
+/// `TCP_LISTEN`, as the table prints it.
+const LISTEN: &str = "0A";
+
+/// Whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The one that is expected.
+    Expected,
+    /// This uid's.
+    Stranger(u32),
+    /// The tables do not say.
+    Unknown(String),
+}
+
+/// Whether the listener at an address on loopback belongs to `uid`.
+pub(super) fn owner(address: SocketAddr, uid: u32) -> Owner {
+    let table = |name: &str| -> io::Result<Vec<(IpAddr, u32)>> {
+        let file = File::open(format!("/proc/self/net/{name}"))?;
+        listeners(BufReader::new(file.take(TABLE_MAX)), address.port())
+    };
+    // A kernel without IPv6 has no second table.
+    let found = table("tcp").map(|mut found| {
+        found.extend(table("tcp6").unwrap_or_default());
+        found
+    });
+    match found {
+        Ok(found) => judge(&found, address.ip(), uid),
+        Err(error) => Owner::Unknown(format!("/proc/self/net/tcp: {error}")),
+    }
+}
+
+fn judge(found: &[(IpAddr, u32)], ip: IpAddr, uid: u32) -> Owner {
+    let ranks: [&dyn Fn(IpAddr) -> bool; 3] = [
+        &|local| local.to_canonical() == ip.to_canonical(),
+        &|local| ip.is_ipv4() && local == IpAddr::V4([0; 4].into()),
+        &|local| local == IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    ];
+    for fits in ranks {
+        let mut owners = found.iter().filter(|(local, _)| fits(*local)).map(|(_, owner)| *owner).peekable();
+        if owners.peek().is_some() {
+            return owners.find(|owner| *owner != uid).map_or(Owner::Expected, Owner::Stranger);
+        }
+    }
+    Owner::Unknown("no socket that listens there is listed".to_owned())
+}
+
+fn listeners(table: impl BufRead, port: u16) -> io::Result<Vec<(IpAddr, u32)>> {
+    let mut found = Vec::new();
+    for line in table.lines().skip(1) {
+        let line = line?;
+        let mut words = line.split_ascii_whitespace();
+        let (local, state) = (words.nth(1).unwrap_or_default(), words.nth(1).unwrap_or_default());
+        if state != LISTEN {
+            break;
+        }
+        let owner = words.nth(3).and_then(|uid| uid.parse().ok());
+        if let Some((ip, at)) = parse(local)
+            && at == port
+            && let Some(owner) = owner
+        {
+            found.push((ip, owner));
+        }
+    }
+    Ok(found)
+}
+
+/// `0100007F:192B`: 32-bit words of the address as the machine holds them, and the port.
+fn parse(local: &str) -> Option<(IpAddr, u16)> {
+    let (ip, port) = local.split_once(':')?;
+    let words: Option<Vec<[u8; 4]>> = ip
+        .as_bytes()
+        .chunks(8)
+        .map(|word| Some(u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok()?.to_ne_bytes()))
+        .collect();
+    let bytes = words?.concat();
+    let ip = match bytes.len() {
+        4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
+        16 => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?),
+        _ => return None,
+    };
+    Some((ip, u16::from_str_radix(port, 16).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str =
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+
+    fn line(local: &str, state: &str, uid: u32) -> String {
+        format!(
+            "   0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000  {uid:4}        0 26139 1\n"
+        )
+    }
+
+    #[test]
+    fn the_kernels_own_tables_name_who_listens() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let me = rustix::process::getuid().as_raw();
+        assert_eq!(owner(address, me), Owner::Expected);
+        assert_eq!(owner(address, me + 1), Owner::Stranger(me));
+        drop(socket);
+        assert!(matches!(owner(address, me), Owner::Unknown(_)));
+    }
+
+    #[test]
+    fn the_socket_bound_to_the_very_address_is_the_one_that_answers() {
+        let [loopback, any4] = [[127, 0, 0, 1], [0; 4]].map(IpAddr::from);
+        let any6 = IpAddr::from(Ipv6Addr::UNSPECIFIED);
+        assert_eq!(judge(&[(any4, 0), (loopback, 7)], loopback, 0), Owner::Stranger(7));
+        assert_eq!(judge(&[(any4, 7), (loopback, 0)], loopback, 0), Owner::Expected);
+        assert_eq!(judge(&[(any6, 7), (any4, 0)], loopback, 0), Owner::Expected);
+        assert_eq!(judge(&[(any6, 0)], loopback, 0), Owner::Expected);
+        assert_eq!(judge(&[(loopback, 0), (loopback, 7)], loopback, 0), Owner::Stranger(7));
+        let mapped = "127.0.0.1".parse::<std::net::Ipv4Addr>().unwrap().to_ipv6_mapped().into();
+        assert_eq!(judge(&[(mapped, 7), (any4, 0)], loopback, 0), Owner::Stranger(7));
+        assert!(matches!(judge(&[(any4, 0)], Ipv6Addr::LOCALHOST.into(), 0), Owner::Unknown(_)));
+    }
+
+    #[test]
+    fn established_connections_and_other_ports_do_not_count() {
+        let native = |bytes: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(bytes));
+        let local = native([127, 0, 0, 1]);
+        let at = |port: &str| format!("{local}:{port}");
+        let table = format!(
+            "{HEAD}{}{}{}",
+            line(&at("1F90"), LISTEN, 5),
+            line(&at("192B"), LISTEN, 0),
+            line(&at("192B"), "01", 7)
+        );
+        assert_eq!(listeners(table.as_bytes(), 6443).unwrap(), [([127, 0, 0, 1].into(), 0)]);
+        for damaged in ["", "\n\n", "x", "h\n 0: zz:192B a 0A b c d 0\n", "h\n 0: 0100007F 0 0A\n"] {
+            assert!(listeners(damaged.as_bytes(), 6443).unwrap().is_empty());
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! From answers to [`Probe`]s, and what may be made of their bodies.
+
+use super::endpoint::{Answer, Endpoint};
+use super::tls::Identity;
+use super::{Look, Probe};
+use crate::observe::ticks::plain;
+use std::sync::Arc;
+
+/// Most bytes of a health port's body that are looked at.
+const BODY_MAX: usize = 16 * 1024;
+/// Most bytes of a node's object: it lists up to 50 images.
+const NODE_MAX: usize = 1024 * 1024;
+
+/// A probe of a health port over TLS.
+pub(super) async fn https(endpoint: &Endpoint, identity: &Result<Arc<Identity>, String>, path: &str) -> Probe {
+    match identity {
+        Ok(identity) => seen(endpoint.get(Some(identity), path, BODY_MAX).await),
+        Err(reason) => Probe::Unable(reason.clone()),
+    }
+}
+
+/// A probe of a health port in the clear.
+pub(super) async fn http(endpoint: Option<&Endpoint>, path: &str) -> Probe {
+    match endpoint {
+        Some(endpoint) => seen(endpoint.get(None, path, BODY_MAX).await),
+        None => Probe::Off,
+    }
+}
+
+fn seen(answer: Result<Answer, Probe>) -> Probe {
+    match answer {
+        Ok(Answer { code, body, .. }) => Probe::Status { code, said: said(&body) },
+        Err(probe) => probe,
+    }
+}
+
+/// A body for people: no control characters, at most [`Look::SAID_MAX`] bytes. Of a longer one the checks that are well go
+/// first.
+fn said(body: &[u8]) -> String {
+    let mut text = plain(&String::from_utf8_lossy(body)).trim().to_owned();
+    if text.len() > Look::SAID_MAX {
+        text = text.lines().filter(|line| !line.starts_with("[+]")).collect::<Vec<_>>().join("\n");
+    }
+    text.truncate(text.floor_char_boundary(Look::SAID_MAX));
+    text
+}
+
+/// The Ready condition of a node's object. `None` when it is not to be had: not allowed, no such node, no answer.
+pub(super) async fn node_ready(
+    endpoint: &Endpoint,
+    identity: &Result<Arc<Identity>, String>,
+    node: Option<&str>,
+) -> Option<bool> {
+    let identity = identity.as_ref().ok()?;
+    let path = format!("/api/v1/nodes/{}", node?);
+    let answer = endpoint.get(Some(identity), &path, NODE_MAX).await.ok()?;
+    if answer.code == 200 && answer.whole { ready(&answer.body) } else { None }
+}
+
+/// `Unknown` is what the control plane says of a kubelet that it does not hear: not ready.
+fn ready(object: &[u8]) -> Option<bool> {
+    #[derive(serde::Deserialize)]
+    struct Node {
+        status: Status,
+    }
+    #[derive(serde::Deserialize)]
+    struct Status {
+        conditions: Vec<Condition>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Condition {
+        r#type: String,
+        status: String,
+    }
+    let node: Node = serde_json::from_slice(object).ok()?;
+    let condition = node.status.conditions.into_iter().find(|condition| condition.r#type == "Ready")?;
+    match condition.status.as_str() {
+        "True" => Some(true),
+        "False" | "Unknown" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_nodes_ready_condition_is_read_among_others() {
+        let node = |status: &str| {
+            format!(
+                r#"{{"kind":"Node","status":{{"conditions":[{{"type":"DiskPressure","status":"False"}},
+                {{"type":"Ready","status":"{status}","reason":"x"}}],"images":[{{"names":["a"]}}]}}}}"#
+            )
+        };
+        assert_eq!(ready(node("True").as_bytes()), Some(true));
+        assert_eq!(ready(node("False").as_bytes()), Some(false));
+        assert_eq!(ready(node("Unknown").as_bytes()), Some(false));
+        assert_eq!(ready(node("perhaps").as_bytes()), None);
+        assert_eq!(ready(br#"{"kind":"Status","status":"Failure","code":403}"#), None);
+        assert_eq!(ready(br#"{"status":{"conditions":[]}}"#), None);
+    }
+
+    #[test]
+    fn of_a_long_answer_the_failed_checks_are_kept() {
+        let well: String = (0..200).map(|n| format!("[+]poststarthook/start-{n} ok\n")).collect();
+        let said = said(format!("{well}[-]etcd failed: reason withheld\nreadyz check failed\n").as_bytes());
+        assert_eq!(said, "[-]etcd failed: reason withheld\nreadyz check failed");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_said_is_short_and_printable(body in proptest::collection::vec(any::<u8>(), 0..8192)) {
+            let said = said(&body);
+            prop_assert!(said.len() <= Look::SAID_MAX);
+            prop_assert!(!said.chars().any(|c| c.is_control() && c != '\n' && c != '\r'));
+            let _ = ready(&body);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Whole looks.
+
+use super::super::{Observer, UnitRun};
+use super::server::{Reply, Server, answer};
+use super::*;
+use crate::clock;
+use crate::protocol::types::{BootId, Incarnation, InvocationId};
+use std::cell::Cell;
+
+const NODE: &str = r#"{"kind":"Node","status":{"conditions":[{"type":"Ready","status":"True"}]}}"#;
+
+fn run(n: u8) -> UnitRun {
+    let run = Incarnation { boot: BootId([9; 16]), invocation: InvocationId([n; 16]) };
+    UnitRun { run, age: Some(Duration::from_secs(60)) }
+}
+
+fn healthy(request: &str) -> Reply {
+    match request.split(' ').nth(1).unwrap() {
+        "/api/v1/nodes/node-1" => answer(200, NODE),
+        "/ping" => answer(200, "pong"),
+        "/livez" | "/readyz" | "/healthz" => answer(200, "ok"),
+        _ => answer(404, ""),
+    }
+}
+
+async fn server() -> Server {
+    Server::tls(&Authority::fixed().leaf(&["127.0.0.1"]), healthy).await
+}
+
+fn place(api: &Server) -> Place {
+    let mut place = Place::of(Authority::fixed());
+    place.settings.address = api.address;
+    place.settings.node = Some("node-1".to_owned());
+    place
+}
+
+#[tokio::test]
+async fn a_healthy_node_shows_everything_over_one_connection_per_port() {
+    let (api, kubelet, kube_proxy) = (server().await, Server::plain(healthy).await, Server::plain(healthy).await);
+    let mut place = place(&api);
+    place.settings.kubelet = Some(kubelet.address);
+    place.settings.kube_proxy = Some(kube_proxy.address);
+    let mut observer = Observer::new(place.settings.clone()).unwrap();
+    for _ in 0..3 {
+        let before = clock::now();
+        let look = observer.look(|| Some(run(1)), Some("panic: once".to_owned())).await;
+        assert_eq!(look.ping, status(200, "pong"));
+        for probe in [&look.livez, &look.readyz, &look.kubelet, &look.kube_proxy] {
+            assert!(probe.is_ok(), "{look:?}");
+        }
+        assert_eq!(look.node_ready, Some(true));
+        assert_eq!((look.run, look.age), (Some(run(1).run), run(1).age));
+        let certificates: Vec<_> = look.certificates.iter().map(|certificate| certificate.is_ca).collect();
+        assert_eq!(certificates, [true, true, false], "in the folder, pinned, and shown by the port");
+        assert_eq!(look.mounts.len(), 1);
+        assert_eq!(look.fatal.as_deref(), Some("panic: once"));
+        assert_eq!((look.others, look.clock_synchronised), ((0, 0), None));
+        assert!(look.at >= before && look.unix > 1_700_000_000);
+        assert!(observer.unseen().is_empty(), "{:?}", observer.unseen());
+    }
+    assert_eq!([api.accepts(), kubelet.accepts(), kube_proxy.accepts()], [1, 1, 1]);
+}
+
+#[tokio::test]
+async fn a_look_that_spans_two_runs_names_none() {
+    let api = server().await;
+    let place = place(&api);
+    let mut observer = Observer::new(place.settings.clone()).unwrap();
+    let asked = Cell::new(0);
+    let restarted = || {
+        asked.set(asked.get() + 1);
+        Some(run(asked.get()))
+    };
+    let look = observer.look(restarted, None).await;
+    assert_eq!((look.run, look.age), (None, None));
+}
+
+#[tokio::test]
+async fn an_agent_node_has_no_api_server_of_its_own_and_still_a_condition() {
+    let api = server().await;
+    let mut place = place(&api);
+    place.settings.role = Role::Agent;
+    let look = Observer::new(place.settings.clone()).unwrap().look(|| None, None).await;
+    assert_eq!([look.ping, look.livez, look.readyz, look.kube_proxy], [const { Probe::Off }; 4]);
+    assert_eq!(look.node_ready, Some(true));
+}
+
+#[tokio::test]
+async fn a_condition_that_may_not_be_read_is_none() {
+    for reply in [answer(403, NODE), answer(404, ""), answer(200, "{}"), Reply::Say(b"no HTTP\r\n\r\n".to_vec())] {
+        let api = Server::tls(&Authority::fixed().leaf(&["127.0.0.1"]), move |_| reply.clone()).await;
+        let place = place(&api);
+        let look = Observer::new(place.settings.clone()).unwrap().look(|| None, None).await;
+        assert_eq!((look.node_ready, matches!(look.livez, Probe::Unable(_))), (None, false));
+    }
+}
+
+#[tokio::test]
+async fn others_are_asked_only_after_a_look_that_failed_and_strangers_among_them_are_not_counted() {
+    let leaf = Authority::fixed().leaf(&["127.0.0.1"]);
+    let api = Server::tls(&leaf, |_| answer(500, "")).await;
+    let (well, ill) = (server().await, Server::tls(&leaf, |_| answer(503, "")).await);
+    let stranger = Server::tls(&Authority::new().leaf(&["127.0.0.1"]), healthy).await;
+    let mut place = place(&api);
+    place.settings.others = [&well, &ill, &stranger].map(|server| server.address).to_vec();
+    let mut observer = Observer::new(place.settings.clone()).unwrap();
+    assert_eq!(observer.look(|| None, None).await.others, (0, 0));
+    assert_eq!([well.accepts(), ill.accepts(), stranger.accepts()], [0, 0, 0]);
+    assert_eq!(observer.look(|| None, None).await.others, (2, 1));
+}
+
+#[tokio::test]
+async fn a_look_at_a_node_that_hangs_everywhere_ends_in_time() {
+    let stopped = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = stopped.local_addr().unwrap();
+    let api = server().await;
+    let mut place = place(&api);
+    place.settings.address = address;
+    place.settings.kubelet = Some(address);
+    place.settings.kube_proxy = Some(address);
+    place.settings.others = vec![address; 3];
+    place.settings.limit = Duration::from_secs(1);
+    let mut observer = Observer::new(place.settings.clone()).unwrap();
+    for others in [(0, 0), (3, 3)] {
+        let begun = clock::now();
+        let look = observer.look(|| None, None).await;
+        let took = clock::now().saturating_since(begun);
+        assert_eq!([look.ping, look.livez, look.readyz], [const { Probe::TimedOut }; 3]);
+        assert_eq!([look.kubelet, look.kube_proxy], [const { Probe::TimedOut }; 2]);
+        assert_eq!((look.node_ready, look.others), (None, others));
+        // One after the other they would take six seconds and more.
+        assert!(took < place.settings.longest_look() + Duration::from_secs(1), "{took:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_look_that_is_given_up_leaves_the_observer_whole() {
+    let api = server().await;
+    let place = place(&api);
+    let mut observer = Observer::new(place.settings.clone()).unwrap();
+    for _ in 0..20 {
+        let given_up = tokio::time::timeout(Duration::from_micros(300), observer.look(|| None, None));
+        let _ = given_up.await;
+    }
+    let look = observer.look(|| None, None).await;
+    assert!(look.livez.is_ok() && look.mounts.len() == 1, "{look:?}");
+}
