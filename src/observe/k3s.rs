@@ -106,9 +106,9 @@ pub struct Look {
     pub age: Option<Duration>,
     /// `https://…:6443/ping`: the supervisor's own word.
     pub ping: Probe,
-    /// `https://…:6443/livez`.
+    /// `https://…:6443/livez`, without the datastore's check: whether the API server itself is alive.
     pub livez: Probe,
-    /// `https://…:6443/readyz`.
+    /// `https://…:6443/readyz`. Its body names the checks that fail: `[-]etcd failed: …`, and so on.
     pub readyz: Probe,
     /// `http://127.0.0.1:10248/healthz`.
     pub kubelet: Probe,

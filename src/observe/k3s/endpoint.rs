@@ -42,9 +42,18 @@ pub(super) struct Endpoint {
     /// Whose listening socket it should be; `None`: anybody's.
     owner: Option<u32>,
     patience: Duration,
-    limit: Duration,
     held: tokio::sync::Mutex<Option<Held>>,
     leaf: Mutex<Option<Certificate>>,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question<'a> {
+    pub(super) path: &'a str,
+    /// Most bytes of the body that are kept.
+    pub(super) keep: usize,
+    /// Longest wait, on the connection that it is asked on.
+    pub(super) limit: Duration,
 }
 
 /// What came back.
@@ -67,9 +76,9 @@ enum Failed {
 
 impl Endpoint {
     /// `owner` is looked at on loopback only: of other nodes the kernel knows nothing.
-    pub(super) fn new(address: SocketAddr, owner: Option<u32>, patience: Duration, limit: Duration) -> Self {
+    pub(super) fn new(address: SocketAddr, owner: Option<u32>, patience: Duration) -> Self {
         let owner = owner.filter(|_| address.ip().is_loopback());
-        Self { address, owner, patience, limit, held: tokio::sync::Mutex::default(), leaf: Mutex::default() }
+        Self { address, owner, patience, held: tokio::sync::Mutex::default(), leaf: Mutex::default() }
     }
 
     /// The certificate that it showed last; `None` when it showed none that the CA vouches for, or once did.
@@ -81,17 +90,18 @@ impl Endpoint {
         *self.leaf.lock().unwrap_or_else(PoisonError::into_inner) = leaf;
     }
 
-    /// Asks for `path`, over TLS as `identity` or in the clear, and keeps up to `keep` bytes of the body.
+    /// Asks, over TLS as `identity` or in the clear.
     ///
     /// # Errors
     /// The probe that this comes to, when there is no answer.
-    pub(super) async fn get(&self, identity: Option<&Arc<Identity>>, path: &str, keep: usize) -> Result<Answer, Probe> {
+    pub(super) async fn get(&self, identity: Option<&Arc<Identity>>, question: Question<'_>) -> Result<Answer, Probe> {
+        let Question { path, keep, limit } = question;
         let request = || self.request(identity, path);
         let Ok(mut held) = timeout(self.patience, self.held.lock()).await else {
-            let end = clock::deadline(self.limit);
+            let end = clock::deadline(limit);
             return Ok(self.fresh(identity, request()?, keep, end).await?.0);
         };
-        let end = clock::deadline(self.limit);
+        let end = clock::deadline(limit);
         if let Some(mut connection) = held.take().filter(|connection| connection.serves(identity)) {
             match connection.ask(request()?, keep, end).await {
                 Ok((answer, true)) => {

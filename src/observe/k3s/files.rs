@@ -175,7 +175,7 @@ mod tests {
         std::fs::create_dir(dir.path().join("folder.key")).unwrap();
         assert!(files.look().empty_files.is_empty());
         std::fs::write(&being_written, "now it has text").unwrap();
-        assert_eq!(files.look().empty_files, [key.clone()]);
+        assert_eq!(files.look().empty_files, std::slice::from_ref(&key));
         std::fs::remove_file(&key).unwrap();
         assert!(files.look().empty_files.is_empty());
     }

@@ -16,6 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
+/// The API server's own liveness. Its datastore's is left to `/readyz`: it would fail both, and after two seconds of waiting
+/// only, which could not be told from a hang.
+const LIVEZ: &str = "/livez?exclude=etcd";
+
 /// What PID 1 says of the unit at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnitRun {
@@ -46,7 +50,7 @@ impl Observer {
     /// [`SettingsError`] for settings that contradict themselves.
     pub fn new(settings: K3sSettings) -> Result<Self, SettingsError> {
         settings.check()?;
-        let endpoint = |address, owner| Endpoint::new(address, owner, settings.patience(), settings.limit);
+        let endpoint = |address, owner| Endpoint::new(address, owner, settings.patience());
         let own = |address| endpoint(address, settings.listener_uid);
         Ok(Self {
             api: own(settings.address),
@@ -76,18 +80,19 @@ impl Observer {
             None => None,
         };
         let this = &*self;
-        let api = async |path: &str| match this.settings.role {
-            Role::Server => probe::https(&this.api, &this.identity, path).await,
+        let limit = this.settings.limit;
+        let api = async |path: &str, limit: Duration| match this.settings.role {
+            Role::Server => probe::https(&this.api, &this.identity, path, limit).await,
             Role::Agent => Probe::Off,
         };
         // The first of those on one connection take it first.
         let (ping, livez, readyz, node_ready, kubelet, kube_proxy, others) = tokio::join!(
-            api("/ping"),
-            api("/livez"),
-            api("/readyz"),
-            probe::node_ready(&this.api, &this.identity, this.settings.node.as_deref()),
-            probe::http(this.kubelet.as_ref(), "/healthz"),
-            probe::http(this.kube_proxy.as_ref(), "/livez"),
+            api("/ping", limit),
+            api(LIVEZ, limit),
+            api("/readyz", this.settings.readyz_limit()),
+            probe::node_ready(&this.api, &this.identity, this.settings.node.as_deref(), limit),
+            probe::http(this.kubelet.as_ref(), "/healthz", limit),
+            probe::http(this.kube_proxy.as_ref(), "/livez", limit),
             this.others(),
         );
         let after = unit();
@@ -124,7 +129,8 @@ impl Observer {
         if !self.unwell {
             return (0, 0);
         }
-        let asking = self.others.iter().map(|other| probe::https(other, &self.identity, "/readyz"));
+        let limit = self.settings.readyz_limit();
+        let asking = self.others.iter().map(|other| probe::https(other, &self.identity, "/readyz", limit));
         let judged = all(asking).await.into_iter().filter(|probe| probe.answers() || probe.fails());
         judged.fold((0, 0), |(asked, failing), probe| (asked + 1, failing + u32::from(probe.fails())))
     }

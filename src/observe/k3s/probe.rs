@@ -1,10 +1,11 @@
 //! From answers to [`Probe`]s, and what may be made of their bodies.
 
-use super::endpoint::{Answer, Endpoint};
+use super::endpoint::{Answer, Endpoint, Question};
 use super::tls::Identity;
 use super::{Look, Probe};
 use crate::observe::ticks::plain;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Most bytes of a health port's body that are looked at.
 const BODY_MAX: usize = 16 * 1024;
@@ -12,17 +13,22 @@ const BODY_MAX: usize = 16 * 1024;
 const NODE_MAX: usize = 1024 * 1024;
 
 /// A probe of a health port over TLS.
-pub(super) async fn https(endpoint: &Endpoint, identity: &Result<Arc<Identity>, String>, path: &str) -> Probe {
+pub(super) async fn https(
+    endpoint: &Endpoint,
+    identity: &Result<Arc<Identity>, String>,
+    path: &str,
+    limit: Duration,
+) -> Probe {
     match identity {
-        Ok(identity) => seen(endpoint.get(Some(identity), path, BODY_MAX).await),
+        Ok(identity) => seen(endpoint.get(Some(identity), Question { path, keep: BODY_MAX, limit }).await),
         Err(reason) => Probe::Unable(reason.clone()),
     }
 }
 
 /// A probe of a health port in the clear.
-pub(super) async fn http(endpoint: Option<&Endpoint>, path: &str) -> Probe {
+pub(super) async fn http(endpoint: Option<&Endpoint>, path: &str, limit: Duration) -> Probe {
     match endpoint {
-        Some(endpoint) => seen(endpoint.get(None, path, BODY_MAX).await),
+        Some(endpoint) => seen(endpoint.get(None, Question { path, keep: BODY_MAX, limit }).await),
         None => Probe::Off,
     }
 }
@@ -50,10 +56,11 @@ pub(super) async fn node_ready(
     endpoint: &Endpoint,
     identity: &Result<Arc<Identity>, String>,
     node: Option<&str>,
+    limit: Duration,
 ) -> Option<bool> {
     let identity = identity.as_ref().ok()?;
     let path = format!("/api/v1/nodes/{}", node?);
-    let answer = endpoint.get(Some(identity), &path, NODE_MAX).await.ok()?;
+    let answer = endpoint.get(Some(identity), Question { path: &path, keep: NODE_MAX, limit }).await.ok()?;
     if answer.code == 200 && answer.whole { ready(&answer.body) } else { None }
 }
 

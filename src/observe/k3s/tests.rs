@@ -64,14 +64,14 @@ impl Place {
     }
 }
 
-fn endpoint(address: SocketAddr, limit: Duration) -> Endpoint {
-    Endpoint::new(address, Some(me()), limit / 4, limit)
+fn endpoint(address: SocketAddr) -> Endpoint {
+    Endpoint::new(address, Some(me()), PATIENT)
 }
 
 fn status(code: u16, said: &str) -> Probe {
     Probe::Status { code, said: said.to_owned() }
 }
 
-async fn livez(endpoint: &Endpoint, place: &Place) -> Probe {
-    probe::https(endpoint, &place.identity(), "/livez").await
+async fn livez(endpoint: &Endpoint, place: &Place, limit: Duration) -> Probe {
+    probe::https(endpoint, &place.identity(), "/livez", limit).await
 }

@@ -18,7 +18,7 @@ fn healthy(request: &str) -> Reply {
     match request.split(' ').nth(1).unwrap() {
         "/api/v1/nodes/node-1" => answer(200, NODE),
         "/ping" => answer(200, "pong"),
-        "/livez" | "/readyz" | "/healthz" => answer(200, "ok"),
+        "/livez" | "/livez?exclude=etcd" | "/readyz" | "/healthz" => answer(200, "ok"),
         _ => answer(404, ""),
     }
 }
@@ -59,6 +59,21 @@ async fn a_healthy_node_shows_everything_over_one_connection_per_port() {
         assert!(observer.unseen().is_empty(), "{:?}", observer.unseen());
     }
     assert_eq!([api.accepts(), kubelet.accepts(), kube_proxy.accepts()], [1, 1, 1]);
+}
+
+/// As a real kube-apiserver does it while its etcd is stopped or killed.
+#[tokio::test]
+async fn a_dead_datastore_is_named_by_readyz_and_is_no_hang() {
+    let says = "[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed";
+    let failed = format!("HTTP/1.1 500 X\r\nContent-Length: {}\r\n\r\n{says}", says.len()).into_bytes();
+    let without_etcd = move |request: &str| match request.split(' ').nth(1).unwrap() {
+        "/ping" | "/livez?exclude=etcd" => answer(200, "ok"),
+        _ => Reply::SayLate(Duration::from_secs(2), failed.clone()),
+    };
+    let api = Server::tls(&Authority::fixed().leaf(&["127.0.0.1"]), without_etcd).await;
+    let place = place(&api);
+    let look = Observer::new(place.settings.clone()).unwrap().look(|| None, None).await;
+    assert_eq!((look.livez, look.readyz, look.node_ready), (status(200, "ok"), status(500, says), None));
 }
 
 #[tokio::test]

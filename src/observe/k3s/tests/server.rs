@@ -18,6 +18,8 @@ use tokio_rustls::TlsAcceptor;
 pub enum Reply {
     /// These bytes, and then the next request.
     Say(Vec<u8>),
+    /// These bytes, after so long.
+    SayLate(Duration, Vec<u8>),
     /// These bytes, and then the connection is closed without a word.
     SayAndClose(Vec<u8>),
     /// The first at once, the second one byte at a time, ever slowly.
@@ -168,6 +170,11 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, script: Script, 
 async fn follow(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> std::io::Result<()> {
     match reply {
         Reply::Say(bytes) => {
+            stream.write_all(&bytes).await?;
+            stream.flush().await
+        }
+        Reply::SayLate(after, bytes) => {
+            tokio::time::sleep(after).await;
             stream.write_all(&bytes).await?;
             stream.flush().await
         }

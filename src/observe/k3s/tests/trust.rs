@@ -7,8 +7,8 @@ use super::*;
 /// What a server with this configuration comes to, asked once.
 async fn judged(place: &Place, config: rustls::ServerConfig) -> (Probe, Option<super::super::Certificate>) {
     let server = Server::configured(config, |_| answer(200, "ok")).await;
-    let endpoint = endpoint(server.address, PATIENT);
-    (livez(&endpoint, place).await, endpoint.leaf())
+    let endpoint = endpoint(server.address);
+    (livez(&endpoint, place, PATIENT).await, endpoint.leaf())
 }
 
 #[tokio::test]
