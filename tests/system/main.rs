@@ -8,6 +8,7 @@
 
 mod claims;
 mod driver;
+mod kube;
 mod lab;
 mod node;
 mod stage;

@@ -123,7 +123,14 @@ impl Node {
     /// # Errors
     /// [`Unfit`] when no machine could be had.
     pub fn with(stage: &'static Stage, config: &Config) -> Result<Self, Unfit> {
-        let machine = stage.with_committee()?;
+        Self::set_up(stage.with_committee()?, config)
+    }
+
+    /// The same, on a machine that has a committee and does not run yet.
+    ///
+    /// # Errors
+    /// [`Unfit`] when it does not boot.
+    pub fn set_up(machine: Machine<'static>, config: &Config) -> Result<Self, Unfit> {
         machine.prepare("/etc/zeta-bft/conf.d/50-claim.toml", &config.text())?;
         for (name, text) in &config.units {
             machine.prepare(&format!("/etc/systemd/system/{name}"), text)?;

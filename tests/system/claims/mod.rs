@@ -5,6 +5,7 @@ mod faults;
 mod hand;
 mod install;
 mod isolation;
+mod k3s;
 mod machines;
 mod operator;
 mod rungs;
@@ -21,6 +22,7 @@ pub fn all() -> impl Iterator<Item = Claim> {
     [
         vendor_clis::CLAIMS,
         crashes::CLAIMS,
+        k3s::CLAIMS,
         operator::CLAIMS,
         hand::CLAIMS,
         faults::CLAIMS,

@@ -1,0 +1,140 @@
+//! What breaks a k3s, caused for real.
+
+use super::{DATASTORE, Kube, TLS, Who};
+
+/// Without it the API server does not start.
+pub const SERVING_KEY: &str = "/var/lib/rancher/k3s/server/tls/serving-kube-apiserver.key";
+/// Without it a kubelet does not start.
+pub const KUBELET_KEY: &str = "/var/lib/rancher/k3s/agent/client-kubelet.key";
+
+impl Kube {
+    /// How long systemd waits before it restarts k3s.
+    #[track_caller]
+    pub fn restart_after(&self, time: &str) {
+        let lines = format!(
+            "mkdir -p /run/systemd/system/k3s.service.d && cd /run/systemd/system/k3s.service.d &&
+             printf '[Service]\nRestartSec={time}\n' >restart.conf && systemctl daemon-reload"
+        );
+        self.sh(&lines).expect_ok();
+    }
+
+    /// Somebody else listens where the API server would, and speaks TLS. k3s is stopped for that.
+    #[track_caller]
+    pub fn squat_port(&self) {
+        let lines = "set -e; systemctl stop k3s.service; cd /root
+            openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=stranger \
+                -addext subjectAltName=IP:127.0.0.1 -keyout stranger.key -out stranger.crt 2>/dev/null
+            systemd-run --quiet --collect --unit=squatter --property=WorkingDirectory=/root \
+                openssl s_server -accept 127.0.0.1:6443 -www -cert stranger.crt -key stranger.key";
+        self.sh(lines).expect_ok();
+        self.await_until("a stranger answers", || self.get(Who::Stranger, "/livez").curl == 60);
+    }
+
+    /// The stranger goes.
+    #[track_caller]
+    pub fn free_port(&self) {
+        self.ask(&["systemctl", "stop", "squatter.service"]);
+    }
+
+    /// A file that has nothing in it, as a full disk leaves it.
+    #[track_caller]
+    pub fn empty(&self, file: &str) {
+        self.sh(&format!("cp -p {file} {file}.whole && truncate -s 0 {file}")).expect_ok();
+    }
+
+    /// What [`Kube::empty`] emptied is whole again.
+    #[track_caller]
+    pub fn refill(&self, file: &str) {
+        self.ask(&["mv", &format!("{file}.whole"), file]);
+    }
+
+    /// The API server runs with a certificate that ends after so many days; with 0 it has ended. The machine's clock is right.
+    /// It is renewed by the next start, as k3s does it.
+    #[track_caller]
+    pub fn serve_for_days(&self, days: u32) {
+        let lines = format!(
+            "set -e; cd {TLS}; touch /run/k3s-renews-nothing
+             openssl req -new -config openssl.cnf -key serving-kube-apiserver.key -subj /CN=kube-apiserver |
+             openssl x509 -req -CA server-ca.crt -CAkey server-ca.key -days {days} -extfile openssl.cnf -extensions server \
+                 -out serving-kube-apiserver.crt
+             systemctl restart k3s.service; rm /run/k3s-renews-nothing"
+        );
+        self.sh(&lines).expect_ok();
+    }
+
+    /// Another authority signs what the API server shows from its next start; the pinned one is the old one.
+    #[track_caller]
+    pub fn rotate_ca(&self) {
+        self.sh(&format!("set -e; cd {TLS}; rm server-ca.* serving-kube-apiserver.crt; systemctl restart k3s.service"))
+            .expect_ok();
+    }
+
+    /// Nobody who probes is known any longer.
+    #[track_caller]
+    pub fn forget_probes(&self) {
+        let lines = "cd /root; openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=other \
+                     -keyout other.key -out other.crt";
+        self.sh(lines).expect_ok();
+        self.let_probes_in("/root/other");
+    }
+
+    /// Pages of the datastore's file are noise. The datastore is restarted, and does not start.
+    #[track_caller]
+    pub fn damage_datastore(&self) {
+        let lines = format!(
+            "systemctl stop etcd.service; cd {DATASTORE}/etcd/member/snap && cp db /root/db.whole &&
+             dd if=/dev/urandom of=db bs=4096 seek=2 count=40 conv=notrunc status=none; systemctl start etcd.service"
+        );
+        self.sh(&lines);
+    }
+
+    /// As it was before [`Kube::damage_datastore`].
+    #[track_caller]
+    pub fn mend_datastore(&self) {
+        let lines = format!(
+            "systemctl stop etcd.service; mv /root/db.whole {DATASTORE}/etcd/member/snap/db; systemctl start etcd.service"
+        );
+        self.sh(&lines).expect_ok();
+    }
+
+    /// The datastore gets a disk of its own. Before [`Kube::start`].
+    #[track_caller]
+    pub fn give_small_disk(&self, megabytes: u32) {
+        let lines = format!("mkdir -p {DATASTORE} && mount -t tmpfs -o size={megabytes}M,mode=700 tmpfs {DATASTORE}");
+        self.sh(&lines).expect_ok();
+    }
+
+    /// Not a byte is left on it.
+    #[track_caller]
+    pub fn fill_disk(&self) {
+        let filled = self.sh(&format!("dd if=/dev/zero of={DATASTORE}/filler bs=4k 2>/dev/null"));
+        assert!(!filled.ok(), "the disk is not full");
+    }
+
+    /// There is room again.
+    #[track_caller]
+    pub fn clear_disk(&self) {
+        self.ask(&["rm", &format!("{DATASTORE}/filler")]);
+    }
+
+    /// From its next start the datastore takes no more than this.
+    #[track_caller]
+    pub fn limit_datastore(&self, bytes: u64) {
+        let lines = format!(
+            "mkdir -p /run/systemd/system/etcd.service.d &&
+             printf '[Service]\nEnvironment=ETCD_QUOTA_BACKEND_BYTES={bytes}\n' >/run/systemd/system/etcd.service.d/quota.conf &&
+             systemctl daemon-reload && systemctl restart etcd.service"
+        );
+        self.sh(&lines).expect_ok();
+    }
+
+    /// A unit that k3s requires, and that fails.
+    #[track_caller]
+    pub fn refuse_preflight(&self) {
+        let lines = "cd /run/systemd/system && mkdir -p k3s.service.d &&
+            printf '[Service]\nType=oneshot\nExecStart=/bin/false\n' >preflight.service &&
+            printf '[Unit]\nRequires=preflight.service\nAfter=preflight.service\n' >k3s.service.d/preflight.conf &&
+            systemctl daemon-reload";
+        self.sh(lines).expect_ok();
+    }
+}
