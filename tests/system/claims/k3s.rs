@@ -10,6 +10,7 @@ super::claims! {
     a_dead_etcd_shows_in_readyz,
     a_killed_api_server_that_systemd_restarts_at_once_is_left_to_systemd_and_a_long_wait_is_cut_short,
     what_keeps_the_api_server_from_starting_stands_in_its_journal,
+    a_datastore_that_is_full_or_damaged_says_so_itself,
     who_is_not_vouched_for_is_told_from_who_is_not_well,
 }
 
@@ -39,23 +40,30 @@ fn the_api_server_answers_who_is_known_and_refuses_who_is_not(stage: &'static St
 }
 
 fn a_dead_etcd_shows_in_readyz(stage: &'static Stage) -> Result<(), Unfit> {
-    let kube = Kube::alone(stage, "apiserver")?;
+    let kube = Kube::alone(stage, "deadetcd")?;
     kube.start();
     let run = kube.unit("k3s.service").run().to_owned();
     for signal in ["KILL", "STOP"] {
         kube.signal("etcd.service", signal);
-        kube.await_until("it is not ready", || kube.get(Who::Probe, "/readyz").status != 200);
-        println!(
-            "{signal}: {:?} {:?}",
-            kube.get(Who::Probe, "/readyz?verbose"),
-            kube.get(Who::Probe, "/livez?verbose")
-        );
+        kube.await_until("it is not ready", || kube.get(Who::Probe, "/readyz").status == 500);
+        // It says so of its liveness as well, and all else of it is well.
+        let livez = kube.get(Who::Probe, "/livez");
+        assert_eq!(livez.status, 500, "{livez:?}");
+        assert!(livez.body.contains("[-]etcd failed: reason withheld\n"), "{livez:?}");
+        assert_eq!(livez.body.matches("[-]").count(), 1, "{livez:?}");
+        assert_eq!(kube.get(Who::Probe, "/livez?exclude=etcd").status, 200);
         kube.sh(
             "systemctl kill -s KILL etcd.service; systemctl reset-failed etcd.service; systemctl start etcd.service",
         );
         kube.await_until("it is ready again", || kube.get(Who::Probe, "/readyz").status == 200);
     }
+    // It did not end, and needed no restart.
     assert_eq!(kube.unit("k3s.service").run(), run);
+    // Without its datastore it does not start, and gives up after 20 s.
+    kube.ask(&["systemctl", "stop", "k3s.service", "etcd.service"]);
+    let moment = kube.moment();
+    kube.ask(&["systemctl", "start", "--no-block", "k3s.service"]);
+    kube.await_line("k3s.service", &moment, "Error: context deadline exceeded");
     Ok(())
 }
 
@@ -63,21 +71,131 @@ fn a_killed_api_server_that_systemd_restarts_at_once_is_left_to_systemd_and_a_lo
     stage: &'static Stage,
 ) -> Result<(), Unfit> {
     let kube = Kube::with(stage, &Config::acting().with(SUBJECT))?;
-    let killed = |restarts: &str, starts: usize, intents: usize| {
+    let killed = |starts: usize, intents: usize| {
         let old = kube.unit("k3s.service");
         kube.signal("k3s.service", "KILL");
         let new = kube.await_replaced("k3s.service", &old);
-        assert_eq!(new.get("NRestarts"), restarts, "{:?}", kube.history());
+        // Only systemd's own restarts count there.
+        assert_eq!(new.get("NRestarts"), "1", "{:?}", kube.history());
         kube.await_until("it is ready again", || kube.get(Who::Probe, "/readyz").status == 200);
         kube.await_healthy();
         assert_eq!((kube.starts("k3s.service"), kube.intents("k3s")), (starts, intents), "{:?}", kube.history());
     };
     kube.restart_after("500ms");
-    killed("1", 2, 0);
+    killed(2, 0);
     // As k3s ships it: systemd would wait 5 s.
     kube.restart_after("5s");
-    killed("0", 3, 1);
+    killed(3, 1);
     kube.holds_for(WATCH, "it is not started once more", || kube.starts("k3s.service") == 3);
     kube.verify();
+    Ok(())
+}
+
+fn what_keeps_the_api_server_from_starting_stands_in_its_journal(stage: &'static Stage) -> Result<(), Unfit> {
+    let kube = Kube::alone(stage, "fatal")?;
+    kube.start();
+    let dies_of = |words: &str| {
+        let moment = kube.moment();
+        assert!(!kube.exec(&["systemctl", "start", "k3s.service"]).ok(), "it started in spite of `{words}`");
+        kube.await_line("k3s.service", &moment, words);
+        // systemd tries again, and it ends by the same.
+        let moment = kube.moment();
+        kube.await_line("k3s.service", &moment, words);
+        assert_eq!(kube.unit("k3s.service").get("Result"), "exit-code");
+        kube.sh("systemctl stop k3s.service; systemctl reset-failed k3s.service");
+    };
+    kube.restart_after("1s");
+
+    kube.squat_port();
+    dies_of(
+        "Error: failed to create listener: failed to listen on 127.0.0.1:6443: listen tcp 127.0.0.1:6443: bind: address already in use",
+    );
+    kube.free_port();
+    for (file, words) in [
+        (
+            SERVING_KEY,
+            "Error: missing content for serving cert \"serving-cert::/var/lib/rancher/k3s/server/tls/serving-kube-apiserver.crt::",
+        ),
+        (KUBELET_KEY, "tls: failed to find any PEM data in key input"),
+    ] {
+        kube.empty(file);
+        dies_of(words);
+        kube.refill(file);
+    }
+    kube.start_k3s();
+
+    // The unit that it requires refuses: it never begins, and systemd does not try again.
+    kube.refuse_preflight();
+    kube.ask(&["systemctl", "stop", "k3s.service"]);
+    let starts = kube.starts("k3s.service");
+    assert!(!kube.exec(&["systemctl", "start", "k3s.service"]).ok());
+    kube.holds_for(WATCH, "it stays down", || kube.unit("k3s.service").get("ActiveState") == "inactive");
+    assert_eq!(kube.starts("k3s.service"), starts);
+    Ok(())
+}
+
+fn a_datastore_that_is_full_or_damaged_says_so_itself(stage: &'static Stage) -> Result<(), Unfit> {
+    let kube = Kube::alone(stage, "datastore")?;
+    kube.give_small_disk(136);
+    kube.start();
+    let run = kube.unit("k3s.service").run().to_owned();
+    let write_until = |status: u16| {
+        let mut number = 0;
+        kube.await_until("no write succeeds", || {
+            number += 1;
+            kube.write_much(&format!("much-{status}-{number}")).status == status
+        });
+    };
+
+    kube.fill_disk();
+    // Who writes gets no answer any more.
+    write_until(0);
+    kube.await_until("etcd ended", || kube.unit("etcd.service").get("ActiveState") == "failed");
+    let ended = kube.said("etcd.service", "");
+    assert!(ended.contains("no space left on device"), "{ended}");
+    assert_eq!(kube.get(Who::Probe, "/readyz").status, 500);
+    kube.clear_disk();
+
+    // A quota that is used up shows in no probe: only whoever writes learns of it.
+    let moment = kube.moment();
+    kube.limit_datastore(2_000_000);
+    kube.await_until("it is ready again", || kube.get(Who::Probe, "/readyz").status == 200);
+    write_until(500);
+    kube.await_line("k3s.service", &moment, "etcdserver: mvcc: database space exceeded");
+    kube.await_line("etcd.service", &moment, "alarm NOSPACE raised");
+    assert_eq!((kube.get(Who::Probe, "/livez").status, kube.get(Who::Probe, "/readyz").status), (200, 200));
+
+    let moment = kube.moment();
+    kube.damage_datastore();
+    kube.await_line("etcd.service", &moment, "panic: freepages: failed to get all reachable pages");
+    assert_eq!(kube.get(Who::Probe, "/readyz").status, 500);
+    kube.mend_datastore();
+    kube.await_until("it is ready again", || kube.get(Who::Probe, "/readyz").status == 200);
+    assert_eq!(kube.unit("k3s.service").run(), run);
+    Ok(())
+}
+
+fn who_is_not_vouched_for_is_told_from_who_is_not_well(stage: &'static Stage) -> Result<(), Unfit> {
+    let kube = Kube::alone(stage, "vouched")?;
+    kube.start();
+    let curl_said = || kube.get(Who::Probe, "/livez").curl;
+
+    // A certificate that has ended: nobody believes it, until a start renews it.
+    kube.serve_for_days(0);
+    assert_eq!(curl_said(), 60);
+    let moment = kube.moment();
+    kube.ask(&["systemctl", "restart", "k3s.service"]);
+    kube.await_line("k3s.service", &moment, "serving-kube-apiserver.crt ends within 90 days, renewing");
+    kube.await_until("it is believed again", || kube.get(Who::Probe, "/livez").status == 200);
+
+    kube.forget_probes();
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(kube.get(Who::Probe, path).status, 401, "{path}");
+    }
+    let old = kube.unit("k3s.service").run().to_owned();
+    kube.rotate_ca();
+    assert_ne!(kube.unit("k3s.service").run(), old);
+    assert_eq!(curl_said(), 60);
+    kube.await_until("it is well", || kube.get(Who::Admin, "/livez").status == 200);
     Ok(())
 }

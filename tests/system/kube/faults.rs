@@ -1,6 +1,6 @@
 //! What breaks a k3s, caused for real.
 
-use super::{DATASTORE, Kube, TLS, Who};
+use super::{Answer, DATASTORE, Kube, TLS, Who};
 
 /// Without it the API server does not start.
 pub const SERVING_KEY: &str = "/var/lib/rancher/k3s/server/tls/serving-kube-apiserver.key";
@@ -22,11 +22,11 @@ impl Kube {
     #[track_caller]
     pub fn squat_port(&self) {
         let lines = "set -e; systemctl stop k3s.service; cd /root
-            openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=stranger \
-                -addext subjectAltName=IP:127.0.0.1 -keyout stranger.key -out stranger.crt 2>/dev/null
+            openssl req -x509 -config TLS/openssl.cnf -extensions server -newkey ec -pkeyopt ec_paramgen_curve:P-256 \
+                -nodes -days 30 -subj /CN=stranger -keyout stranger.key -out stranger.crt 2>/dev/null
             systemd-run --quiet --collect --unit=squatter --property=WorkingDirectory=/root \
                 openssl s_server -accept 127.0.0.1:6443 -www -cert stranger.crt -key stranger.key";
-        self.sh(lines).expect_ok();
+        self.sh(&lines.replace("TLS", TLS)).expect_ok();
         self.await_until("a stranger answers", || self.get(Who::Stranger, "/livez").curl == 60);
     }
 
@@ -72,9 +72,11 @@ impl Kube {
     /// Nobody who probes is known any longer.
     #[track_caller]
     pub fn forget_probes(&self) {
-        let lines = "cd /root; openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=other \
-                     -keyout other.key -out other.crt";
-        self.sh(lines).expect_ok();
+        let lines = format!(
+            "openssl req -x509 -config {TLS}/openssl.cnf -extensions ca -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+                 -days 30 -subj /CN=other -keyout /root/other.key -out /root/other.crt"
+        );
+        self.sh(&lines).expect_ok();
         self.let_probes_in("/root/other");
     }
 
@@ -117,7 +119,7 @@ impl Kube {
         self.ask(&["rm", &format!("{DATASTORE}/filler")]);
     }
 
-    /// From its next start the datastore takes no more than this.
+    /// The datastore is restarted, and takes no more than this.
     #[track_caller]
     pub fn limit_datastore(&self, bytes: u64) {
         let lines = format!(
@@ -136,5 +138,16 @@ impl Kube {
             printf '[Unit]\nRequires=preflight.service\nAfter=preflight.service\n' >k3s.service.d/preflight.conf &&
             systemctl daemon-reload";
         self.sh(lines).expect_ok();
+    }
+
+    /// Writes a tenth of a megabyte into the datastore, through the API server.
+    pub fn write_much(&self, name: &str) -> Answer {
+        let much = "x".repeat(100_000);
+        let object = format!(
+            r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"{name}"}},"data":{{"much":"{much}"}}}}"#
+        );
+        let kind = "Content-Type: application/json";
+        let url = "https://127.0.0.1:6443/api/v1/namespaces/default/configmaps";
+        self.call(Who::Admin, &["-H", kind, "--data-binary", &object, url])
     }
 }

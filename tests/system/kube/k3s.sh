@@ -52,7 +52,8 @@ leaf "$tls/serving-kube-apiserver" server-ca server /CN=kube-apiserver
 leaf "$tls/client-admin" client-ca client /O=system:masters/CN=system:admin
 leaf "$tls/client-kube-apiserver" client-ca client /O=system:masters/CN=kube-apiserver
 leaf "$tls/client-auth-proxy" request-header-ca client /CN=system:auth-proxy
-[ -e "$tls/service.key" ] || openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$tls/service.key"
+# Unlike others this one must be in the older form, which only this command writes.
+[ -e "$tls/service.key" ] || openssl ecparam -genkey -name prime256v1 -noout -out "$tls/service.key"
 
 cp "$tls/server-ca.crt" "$tls/client-ca.crt" "$agent"
 leaf "$agent/serving-kubelet" server-ca server /CN=kubelet
