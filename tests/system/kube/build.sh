@@ -18,9 +18,11 @@ deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $1 bookworm m
 Dir::Etc::SourceList "$work/sources";
 Dir::Etc::SourceParts "/dev/null";
 Dir::State::Lists "$work/lists";
+Dir::State::Status "/dev/null";
 Dir::Cache "$work/cache";
 APT::Sandbox::User "root";
 Acquire::Languages "none";
+APT::Update::Error-Mode "any";
 .
     export APT_CONFIG="$work/apt.conf"
     cd "$work/debs"

@@ -49,7 +49,7 @@ fn make(place: &Path) -> Result<(), Unfit> {
     eprintln!("system tests: building Debian's kube-apiserver, once, some minutes, into {root}");
     let fetched = run(FETCH_LIMIT, &["sh", "-c", BUILD, "build.sh", "fetch", root, &mirror]);
     if !fetched.ok() {
-        let why = fetched.err.lines().last().unwrap_or("it took too long");
+        let why = fetched.err.lines().find(|line| line.starts_with("E:")).unwrap_or("it took too long");
         println!("system tests of k3s skipped: {why}");
         return Err(Unfit::NotFetched(format!("Debian's kubernetes cannot be fetched: {why}")));
     }
