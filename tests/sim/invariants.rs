@@ -4,6 +4,9 @@
 //! Numbers refer to the properties of the design: S1 authorisation, S2 at most once, S3 compare and act, S4 freshness, S5 serial
 //! repair, S6 bounded harm, S8 accuracy, S10 fail closed, L2 a deadline for every state, L4 no healthy subject is touched.
 
+mod budget;
+
+use self::budget::Budget;
 use crate::pid1::{Breath, Pid1};
 use crate::schedule::{self, Liars};
 use crate::wrapper::Wrapper;
@@ -41,16 +44,6 @@ struct Slot {
     attempt: Attempt,
 }
 
-/// The token bucket of one subject, kept by the truth of PID 1.
-#[derive(Clone, Default)]
-struct Bucket {
-    /// Repairs left, and one for the time that news needs to reach the warden.
-    tokens: i64,
-    spent: u32,
-    credited: u64,
-    period: Option<u64>,
-}
-
 /// Everything that is watched over one seed.
 pub struct Checker {
     roster: Arc<Roster>,
@@ -60,7 +53,7 @@ pub struct Checker {
     intents: BTreeMap<Attempt, (Receipt, u64)>,
     executed: BTreeSet<Attempt>,
     slots: BTreeMap<SubjectName, Slot>,
-    buckets: BTreeMap<SubjectName, Bucket>,
+    budget: Budget,
     holds: BTreeSet<Option<SubjectName>>,
     reread: BTreeMap<Attempt, Option<UnitState>>,
     /// The newest vote of each correct voter on each subject that reached the warden, by its number.
@@ -80,11 +73,7 @@ pub struct Checker {
 impl Checker {
     pub fn new(roster: Arc<Roster>, policy: Arc<Policy>, liars: Liars) -> Self {
         let warden = VerifyingKey::new(roster.statement().warden).expect("the roster was checked");
-        let buckets = policy
-            .subjects
-            .iter()
-            .map(|(name, s)| (name.clone(), Bucket { tokens: i64::from(s.budget.capacity), ..Bucket::default() }))
-            .collect();
+        let budget = Budget::new(&policy);
         Self {
             roster,
             policy,
@@ -93,7 +82,7 @@ impl Checker {
             intents: BTreeMap::new(),
             executed: BTreeSet::new(),
             slots: BTreeMap::new(),
-            buckets,
+            budget,
             holds: BTreeSet::new(),
             reread: BTreeMap::new(),
             latest: BTreeMap::new(),
@@ -164,13 +153,8 @@ impl Checker {
                 self.accused(persona);
             }
             Record::Operator { order, .. } => match order {
-                OperatorOrder::Release { subject: None } => self.buckets.values_mut().for_each(|b| b.tokens += 1000),
-                OperatorOrder::Release { subject: Some(subject) } => {
-                    // What a release gives back is the operator's business.
-                    if let Some(bucket) = self.buckets.get_mut(subject) {
-                        bucket.tokens += 1000;
-                    }
-                }
+                // What a release gives back is the operator's business.
+                OperatorOrder::Release { subject } => self.budget.release(subject.as_ref()),
                 OperatorOrder::Readmit { persona } => {
                     self.quarantined.remove(persona);
                 }
@@ -355,57 +339,24 @@ impl Checker {
         if self.holds.contains(&None) || self.holds.contains(&Some(subject.clone())) {
             self.broken("hold", format_args!("acts on {subject}, which is held"));
         }
-        self.spend(&subject, permit.action(), truth);
+        if !matches!(permit.action(), Action::Page)
+            && let Err(why) = self.budget.spend(&self.policy, &subject, truth)
+        {
+            self.broken("S6", why);
+        }
         if let Err(why) = self.harmed(permit, truth) {
             self.broken("L4", why);
         }
     }
 
-    /// S6: a bucket per subject, refilled by the truth of PID 1.
-    fn spend(&mut self, subject: &SubjectName, action: &Action, truth: &Truth<'_>) {
-        self.observe_activity(truth);
-        if matches!(action, Action::Page) {
-            return;
-        }
-        let per_day = self.policy.subject(subject).map_or(0, |s| s.budget.per_day);
-        let bucket = self.buckets.entry(subject.clone()).or_default();
-        bucket.tokens -= 1;
-        bucket.spent += 1;
-        // One more than the truth allows: news of a refill and of an action may cross.
-        let (tokens, spent) = (bucket.tokens, bucket.spent);
-        if tokens < -1 {
-            self.broken("S6", format_args!("{subject} was repaired {spent} times, more than its budget allows"));
-        }
-        if spent > per_day && tokens < 500 {
-            self.broken("S6", format_args!("{subject} was repaired {spent} times in a day, {per_day} are allowed"));
-        }
-        let all: u32 = self.buckets.values().map(|b| b.spent).sum();
-        let released = self.buckets.values().any(|b| b.tokens >= 500);
-        if all > self.policy.node_per_day && !released {
-            let most = self.policy.node_per_day;
-            self.broken("S6", format_args!("{all} repairs on the node in a day, {most} are allowed"));
-        }
+    /// Credits active time; to be called whenever a unit changes.
+    pub fn observe_activity(&mut self, truth: &Truth<'_>) {
+        self.budget.refill(&self.policy, truth);
     }
 
-    /// Credits active time; called whenever a unit changes.
-    pub fn observe_activity(&mut self, truth: &Truth<'_>) {
-        for (subject, unit) in &truth.pid1.units {
-            let Some(policy) = self.policy.subject(subject) else { continue };
-            let bucket = self.buckets.entry(subject.clone()).or_default();
-            if unit.active_from != bucket.period {
-                bucket.period = unit.active_from;
-                bucket.credited = 0;
-            }
-            let Some(from) = unit.active_from else { continue };
-            let refill = u64::try_from(policy.budget.refill.as_nanos()).unwrap_or(u64::MAX).max(1);
-            let earned = (truth.world - from) / refill;
-            while bucket.credited < earned {
-                bucket.credited += 1;
-                if bucket.tokens < 500 {
-                    bucket.tokens = (bucket.tokens + 1).min(i64::from(policy.budget.capacity));
-                }
-            }
-        }
+    /// PID 1 refused the last action on `subject`.
+    pub fn refused(&mut self, subject: &SubjectName) {
+        self.budget.give_back(&self.policy, subject);
     }
 
     /// L4 and honest classes: what is acted on has really been harmed. Independent of who votes: CRASH; with at most f liars:

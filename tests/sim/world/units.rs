@@ -243,6 +243,7 @@ impl World {
             None
         };
         if let Some(why) = refused {
+            self.checker.refused(&subject);
             return self.acted(run, attempt, Err(NotDone::Untouched(why.into())), String::new());
         }
         match permit.action() {
