@@ -3,12 +3,12 @@
 use super::events::Event;
 use super::{MS, World, nanos};
 use crate::network::{End, Weather};
-use crate::pid1::{Breath, Pid1};
+use crate::pid1::{Breath, Fate, Pid1, Unit};
 use crate::schedule::{self, Liars};
 use crate::wrapper::{Work, Wrapper};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use zeta_bft::protocol::evidence::FaultClass;
+use zeta_bft::protocol::evidence::{Activity, FaultClass};
 use zeta_bft::protocol::policy::{Mode, SubjectKind};
 use zeta_bft::protocol::record::OperatorOrder;
 use zeta_bft::protocol::statement::StateName;
@@ -49,10 +49,13 @@ impl World {
         if self.plan.liars == Liars::Everybody || self.policy.mode == Mode::Observe {
             return self.run_for(Duration::from_secs(8));
         }
-        let limit = self.now + nanos(self.plan.recovery);
+        let mut limit = self.now + nanos(self.plan.recovery);
         let mut calm = 0;
         while self.checker.violation.is_none() && calm < 3 {
             self.run_for(Duration::from_millis(500));
+            if self.a_voter_crash_loops() {
+                limit = self.now + nanos(self.plan.recovery);
+            }
             let left = self.unfinished();
             calm = if left.is_empty() { calm + 1 } else { 0 };
             if self.now > limit && !left.is_empty() {
@@ -60,6 +63,14 @@ impl World {
                 self.checker.broken("L1/L2", format_args!("after {:?}: {}", self.plan.recovery, left.join("; ")));
             }
         }
+    }
+
+    /// Whether a guardian is started again and again by PID 1: a second fault, and the last one has not healed. It ends, because
+    /// every crash uses one up.
+    fn a_voter_crash_loops(&self) -> bool {
+        let ended = |unit: &Unit| matches!(unit.state.activity, Activity::Failed | Activity::Inactive);
+        let loops = |unit: &Unit| matches!(unit.fate, Fate::CrashLoop(_)) && !ended(unit);
+        self.pid1.units.values().any(|unit| matches!(unit.kind, SubjectKind::Agent(_)) && loops(unit))
     }
 
     /// Subjects that are not where they must be in the end, with what is wrong.
