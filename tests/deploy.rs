@@ -297,6 +297,17 @@ fn the_committee_keeps_its_memory_when_the_node_runs_out_of_it() {
     }
 }
 
+#[test]
+fn the_agents_and_nobody_else_are_in_the_group_that_reads_the_credential_for_k3s() {
+    let sysusers = read("sysusers.d/zeta-bft.conf");
+    assert!(sysusers.lines().any(|line| words(line) == ["g", "zeta-bft-agents", "-"]));
+    assert!(!sysusers.lines().any(|line| line.starts_with("m ")));
+    for unit in Unit::services() {
+        let group = (unit.name == "zeta-bft-agent@.service").then(|| "zeta-bft-agents".to_owned());
+        assert_eq!(unit.value("SupplementaryGroups"), group, "{}", unit.name);
+    }
+}
+
 fn words(line: &str) -> Vec<&str> {
     line.split_whitespace().collect()
 }
@@ -462,6 +473,9 @@ fn the_package_is_the_same_twice_belongs_to_root_and_ships_what_is_here() {
     same("usr/share/doc/zeta-bft/examples/node.toml", "node.toml");
     same("usr/lib/sysusers.d/zeta-bft.conf", "sysusers.d/zeta-bft.conf");
     same("usr/lib/tmpfiles.d/zeta-bft.conf", "tmpfiles.d/zeta-bft.conf");
+    for file in ["mint-credential", "rbac.yaml"] {
+        same(&format!("usr/share/zeta-bft/k3s/{file}"), &format!("k3s/{file}"));
+    }
     for unit in Unit::all() {
         same(&format!("lib/systemd/system/{}", unit.name), &format!("systemd/{}", unit.name));
     }

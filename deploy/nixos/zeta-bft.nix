@@ -657,7 +657,7 @@ in
         })
         ownUsers;
       users.groups = mapAttrs (_: _: { })
-        ({ zeta-bft-warden = 1; zeta-bft-page = 1; }
+        ({ zeta-bft-warden = 1; zeta-bft-page = 1; zeta-bft-agents = 1; }
         // mapAttrs' (name: _: nameValuePair (guardian name) 1) personas
         // mapAttrs' (_: p: nameValuePair p.user 1) ownUsers);
 

@@ -173,10 +173,13 @@ fn users_and_folders_are_those_of_the_package() {
     };
     let users = node.0["users"].as_object().unwrap();
     let groups: BTreeSet<_> = strings(&node.0["groups"]).into_iter().collect();
-    let theirs = lines("sysusers.d/zeta-bft.conf");
+    let (theirs, alone): (Vec<_>, Vec<_>) =
+        lines("sysusers.d/zeta-bft.conf").into_iter().partition(|line| line[0] == "u");
     let names: BTreeSet<_> = theirs.iter().map(|line| line[1].as_str()).collect();
     assert_eq!(users.keys().map(String::as_str).collect::<BTreeSet<_>>(), names);
-    assert_eq!(groups, names);
+    // Each user has a group of its own, and the agents have one together.
+    assert!(alone.iter().all(|line| line[0] == "g"), "{alone:?}");
+    assert_eq!(groups, names.into_iter().chain(alone.iter().map(|line| line[1].as_str())).collect());
     for line in &theirs {
         let user = &users[&line[1]];
         assert_eq!((&user["isSystemUser"], &user["group"]), (&true.into(), &line[1].as_str().into()));
