@@ -437,7 +437,8 @@ impl Checker {
     }
 
     /// L2: after a timer step no state is past its deadline, and only states that rest may have none.
-    pub fn deadlines(&mut self, view: &WardenView, now: Timestamp) {
+    pub fn deadlines(&mut self, view: &WardenView, truth: &Truth<'_>) {
+        let now = truth.now;
         for subject in &view.subjects {
             // Suspect and Frozen end with the words and votes they rest on; that they do is seen at the end of a run.
             let rests = matches!(
@@ -445,6 +446,9 @@ impl Checker {
                 StateName::Healthy | StateName::Operator | StateName::Held | StateName::Suspect | StateName::Frozen
             );
             match subject.deadline {
+                // An act of an instance before is judged when PID 1 is done with it, however long the node slept meanwhile.
+                _ if subject.state == StateName::Reconciling && truth.pid1.unit(&subject.subject).state.job_pending => {
+                }
                 None if !rests => {
                     let what =
                         format!("{} is {} ({}) without a deadline", subject.subject, subject.state, subject.reason);

@@ -120,7 +120,7 @@ impl World {
         let effects = process.warden.step(now, wall, input);
         if timer {
             let view = process.warden.view(now);
-            self.checker.deadlines(&view, now);
+            self.checked(|checker, truth| checker.deadlines(&view, truth));
             for subject in &view.subjects {
                 *self.states.entry(subject.state.as_str()).or_default() += 1;
             }
