@@ -6,6 +6,7 @@ mod hand;
 mod install;
 mod isolation;
 mod k3s;
+mod k3s_credential;
 mod machines;
 mod operator;
 mod rungs;
@@ -29,6 +30,7 @@ pub fn all() -> impl Iterator<Item = Claim> {
         install::CLAIMS,
         isolation::CLAIMS,
         rungs::CLAIMS,
+        k3s_credential::CLAIMS,
         machines::CLAIMS,
     ]
     .into_iter()

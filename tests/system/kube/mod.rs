@@ -22,7 +22,8 @@ const BUILD: &str = include_str!("build.sh");
 const LAUNCHER: &str = include_str!("k3s.sh");
 const UNIT: &str = include_str!("k3s.service");
 const ETCD: &str = include_str!("etcd.service");
-const RBAC: &str = include_str!("rbac.yaml");
+/// As the package ships it.
+const RBAC: &str = include_str!("../../../deploy/k3s/rbac.yaml");
 /// All that k3s keeps for itself as a server.
 pub const TLS: &str = "/var/lib/rancher/k3s/server/tls";
 /// Where the datastore lies.
@@ -135,7 +136,7 @@ impl Kube {
     pub fn start(&self) {
         self.ask(&["systemctl", "enable", "--now", "etcd.service"]);
         self.start_k3s();
-        self.apply(&RBAC.replace("NODE", &self.ask(&["hostname"])));
+        self.apply(RBAC);
         self.let_probes_in(&format!("{TLS}/client-ca"));
     }
 
@@ -152,7 +153,7 @@ impl Kube {
         let lines = format!(
             "set -e; mkdir -p {CREDENTIAL}; cd {CREDENTIAL}; cp {TLS}/server-ca.crt ca.crt
              openssl req -new -config {TLS}/openssl.cnf -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
-                 -subj /CN=zeta-bft -keyout client.key |
+                 -subj /O=zeta-bft/CN=zeta-bft:$(hostname) -keyout client.key |
              openssl x509 -req -CA {ca}.crt -CAkey {ca}.key -days 365 -extfile {TLS}/openssl.cnf -extensions client \
                  -out client.crt
              chmod 644 ca.crt client.crt"
@@ -203,7 +204,8 @@ impl Kube {
         assert!([200, 201].contains(&answer.status), "{method} {path}: {answer:?}");
     }
 
-    fn call(&self, who: Who, words: &[&str]) -> Answer {
+    /// Asks by curl with these words, for at most 3 s.
+    pub fn call(&self, who: Who, words: &[&str]) -> Answer {
         let (cert, key) = match who {
             Who::Admin => (format!("{TLS}/client-admin.crt"), format!("{TLS}/client-admin.key")),
             Who::Probe | Who::Stranger => (format!("{CREDENTIAL}/client.crt"), format!("{CREDENTIAL}/client.key")),
