@@ -90,10 +90,10 @@ impl World {
         }
         match &mut agent.mind {
             Mind::Correct(guardian) => {
-                if let GuardianInput::SessionOpened(_) = &input {
-                    agent.has_session = true;
-                }
                 let effects = guardian.step(now, input);
+                // The answer to a connection that is gone opens nothing.
+                let opened = GuardianEffect::Event(GuardianEvent::SessionOpened);
+                agent.has_session |= effects.contains(&opened);
                 self.guardian_effects(index, effects);
             }
             Mind::Liar(liar) => match input {
