@@ -37,6 +37,14 @@ pub enum RungError {
     /// The configuration has no such rung.
     #[error("no rung of the configuration is called `{0}`")]
     Unknown(String),
+    /// What no rung may do.
+    #[error("rung `{rung}` is not carried out: {why}")]
+    Refused {
+        /// Its name.
+        rung: String,
+        /// Why not.
+        why: Never,
+    },
     /// Nothing to run.
     #[error("the command is empty")]
     NoCommand,
@@ -124,9 +132,11 @@ pub fn how(code: Option<i32>, signal: Option<i32>) -> String {
 pub async fn carry_out(settings: &Settings, instance: &str) -> Result<String, RungError> {
     let mut rungs = rung::of_root(&settings.policy);
     let found = rungs.find(|(subject, number, _)| rung::instance(subject, *number) == instance);
-    let (_, _, action) = found.ok_or_else(|| RungError::Unknown(instance.to_owned()))?;
+    let (_, _, rung) = found.ok_or_else(|| RungError::Unknown(instance.to_owned()))?;
     let state = settings.paths.state();
-    match action {
+    // Root looks once more: not every rung need have come by way of `check-config`.
+    never::check(rung, state).map_err(|why| RungError::Refused { rung: instance.to_owned(), why })?;
+    match &rung.action {
         Action::Run { argv, limit } => {
             // Below a folder of his own everybody runs what he likes.
             if settings.paths.dir().is_none() && rustix::process::geteuid().is_root() {

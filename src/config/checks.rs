@@ -4,11 +4,12 @@ use super::fragments::{
     ActionWord, BudgetFragment, ConsentWord, ExitWord, KindWord, ModeWord, ReasonWord, RungFragment,
 };
 use super::inputs::{At, Inputs, List};
+use super::k3s::K3sConfig;
 use super::paths::Paths;
 use super::settings::{CommandSettings, FaultPattern, PersonaSettings, Settings, default_probe};
 use super::source::{Place, remark_on};
 use super::users::{self, Users};
-use super::{ConfigError, never, patterns, timing};
+use super::{ConfigError, k3s, never, patterns, timing};
 use crate::protocol::evidence::{ExitZero, Reason};
 use crate::protocol::policy::{Action, BudgetPolicy, Consent, Mode, Policy, RungPolicy, SubjectKind, SubjectPolicy};
 use crate::protocol::roster::check_counts;
@@ -90,6 +91,7 @@ pub(super) fn settings(inputs: &Inputs, paths: &Paths, users: &Users) -> Result<
         node,
         f,
         q,
+        k3s: each_k3s(inputs, &subjects)?,
         personas,
         policy: Arc::new(Policy {
             digest: super::digest::of(&subjects, node_per_day),
@@ -258,7 +260,29 @@ const fn reason(word: ReasonWord) -> Reason {
     }
 }
 
-fn in_range(value: Duration, least: Duration, most: Duration, place: &Place) -> Result<Duration, ConfigError> {
+/// How each k3s is looked at. What only a k3s has is refused of others.
+fn each_k3s(
+    inputs: &Inputs,
+    subjects: &BTreeMap<SubjectName, SubjectPolicy>,
+) -> Result<BTreeMap<SubjectName, K3sConfig>, ConfigError> {
+    let mut all = BTreeMap::new();
+    for (name, header) in inputs.names(|file| &file.subjects) {
+        let Some((subject, policy)) = subjects.iter().find(|(subject, _)| subject.as_str() == name) else { continue };
+        if policy.kind == SubjectKind::K3s {
+            all.insert(subject.clone(), k3s::config(inputs, name, &header)?);
+        } else if let Some((option, place)) = k3s::stray(inputs, name) {
+            return Err(place.complain(format!("`{option}` belongs to a subject with kind = \"k3s\"")).into());
+        }
+    }
+    Ok(all)
+}
+
+pub(super) fn in_range(
+    value: Duration,
+    least: Duration,
+    most: Duration,
+    place: &Place,
+) -> Result<Duration, ConfigError> {
     if (least..=most).contains(&value) {
         return Ok(value);
     }
@@ -391,7 +415,10 @@ impl Subjects<'_> {
             return Err(place.complain(message).into());
         };
         let (kind, unit, budget) = match kind.value {
-            KindWord::K3s => (SubjectKind::K3s, "k3s.service".to_owned(), Policy::K3S_BUDGET),
+            KindWord::K3s => {
+                let unit = k3s::unit(k3s::role(self.inputs, name));
+                (SubjectKind::K3s, unit.to_owned(), Policy::K3S_BUDGET)
+            }
             KindWord::Unit => (SubjectKind::Unit, String::new(), Policy::PERSONA_BUDGET),
         };
         let (vendor, uid, exit_zero, ladder) = (None, None, ExitZero::Operator, restart_then_page());
@@ -503,28 +530,26 @@ impl Subjects<'_> {
         {
             return Err(stray(&at.place, "path", "`move-aside` and `copy-aside`"));
         }
-        let operator = consent == Consent::QuorumAndOperator;
-        let aside = |copy_only| {
-            let Some(at) = path else { return Err(ConfigError::from(place.complain("this action needs a `path`"))) };
-            never::check_path(at.value, copy_only, self.paths.state())
-                .map_err(|error| at.place.complain(error.to_string()))?;
-            Ok(at.value.clone())
+        let aside = || {
+            let at = path.as_ref().ok_or_else(|| ConfigError::from(place.complain("this action needs a `path`")));
+            at.map(|at| at.value.clone())
         };
         let action = match word {
             Word::Restart => Action::Restart,
             Word::ResetFailed => Action::ResetFailed,
             Word::Stop => Action::Stop,
             Word::Page => Action::Page,
-            Word::MoveAside => Action::MoveAside { path: aside(false)? },
-            Word::CopyAside => Action::CopyAside { path: aside(true)? },
+            Word::MoveAside => Action::MoveAside { path: aside()? },
+            Word::CopyAside => Action::CopyAside { path: aside()? },
             Word::Run => {
-                let Some(at) = argv else { return Err(place.complain("this action needs an `argv`").into()) };
-                let argv = root_command(&at)?;
-                never::check_command(&argv, operator).map_err(|error| at.place.complain(error.to_string()))?;
-                Action::Run { argv, limit: command_limit(limit)? }
+                let Some(at) = &argv else { return Err(place.complain("this action needs an `argv`").into()) };
+                Action::Run { argv: root_command(at)?, limit: command_limit(limit)? }
             }
         };
-        Ok(RungPolicy { action, consent })
+        let rung = RungPolicy { action, consent };
+        let place = argv.map(|at| at.place).or(path.map(|at| at.place)).unwrap_or(place);
+        never::check(&rung, self.paths.state()).map_err(|error| place.complain(error.to_string()))?;
+        Ok(rung)
     }
 }
 

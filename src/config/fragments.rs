@@ -1,5 +1,6 @@
 //! The files as written: every option optional, every value with its place, no option that nobody reads.
 
+use super::faults::FaultFragment;
 use serde::Deserialize;
 use serde::de::{Error, Unexpected, Visitor};
 use std::collections::BTreeMap;
@@ -73,6 +74,28 @@ pub(super) struct SubjectFragment {
     pub ladder: Option<Vec<Spanned<RungFragment>>>,
     #[serde(default)]
     pub budget: BudgetFragment,
+    pub role: Written<RoleWord>,
+    pub api: Written<String>,
+    pub ca: Written<String>,
+    pub credential: Written<CredentialFragment>,
+    pub node_name: Written<String>,
+    pub kube_proxy: Written<bool>,
+    pub mounts: Written<Vec<String>>,
+    pub others: Written<Vec<String>>,
+    pub grace: Written<Length>,
+    pub failed_looks: Written<u32>,
+    pub window: Written<String>,
+    pub faults: Option<Vec<FaultFragment>>,
+    pub ignored_faults: Option<Vec<Spanned<String>>>,
+}
+
+/// `credential`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CredentialFragment {
+    pub token: Option<String>,
+    pub certificate: Option<String>,
+    pub key: Option<String>,
 }
 
 /// `[[….ladder]]`
@@ -175,6 +198,14 @@ pub(super) enum ModeWord {
 pub(super) enum KindWord {
     Unit,
     K3s,
+}
+
+/// `role`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RoleWord {
+    Server,
+    Agent,
 }
 
 /// `exit0`

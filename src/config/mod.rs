@@ -7,8 +7,10 @@
 
 mod checks;
 mod digest;
+pub mod faults;
 mod fragments;
 mod inputs;
+pub mod k3s;
 pub mod never;
 pub mod paths;
 pub mod patterns;

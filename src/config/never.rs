@@ -1,9 +1,10 @@
-//! What no ladder may do by itself: refused where the configuration is read, so that neither
+//! What no ladder may do by itself: refused where the configuration is read, and again where root acts, so that neither
 //! the voters' nor the operator's haste can bring it about.
 //!
 //! A `run` rung is root's own command line, and no list can foresee every way to write harm. This one catches what k3s
 //! itself offers, spelled plainly, and the paths whose loss cannot be made good.
 
+use crate::protocol::policy::{Action, Consent, RungPolicy};
 use std::path::Path;
 
 /// Why a rung is refused.
@@ -62,6 +63,7 @@ const ALWAYS: &[(&str, &str)] = &[
     ("k3s-agent-uninstall", LOST_DATA),
     ("get.k3s.io", "a reinstallation hides what was wrong"),
     ("delete node", "the node comes back by itself"),
+    ("delete no ", "the node comes back by itself"),
     ("mkfs", LOST_DATA),
     ("wipefs", LOST_DATA),
     ("date -s", "certificates and timers rest on the clock"),
@@ -69,6 +71,8 @@ const ALWAYS: &[(&str, &str)] = &[
     ("set-time", "certificates and timers rest on the clock"),
     ("hwclock", "certificates and timers rest on the clock"),
     ("makestep", "certificates and timers rest on the clock"),
+    ("ntpdate", "certificates and timers rest on the clock"),
+    ("chronyd -q", "certificates and timers rest on the clock"),
 ];
 
 /// Only after the operator's approval.
@@ -81,6 +85,20 @@ const WITH_OPERATOR: &[(&str, &str)] = &[
     ("kexec", "it takes the whole node away"),
 ];
 
+/// Checks a whole rung: what `check-config` refuses, and whoever acts refuses once more, because a rung may have come into
+/// force without that check.
+///
+/// # Errors
+/// [`Never`] names what was found.
+pub fn check(rung: &RungPolicy, state: &Path) -> Result<(), Never> {
+    match &rung.action {
+        Action::Run { argv, .. } => check_command(argv, rung.consent == Consent::QuorumAndOperator),
+        Action::MoveAside { path } => check_path(path, false, state),
+        Action::CopyAside { path } => check_path(path, true, state),
+        Action::Restart | Action::ResetFailed | Action::Stop | Action::Page => Ok(()),
+    }
+}
+
 /// Checks the command of a `run` rung.
 ///
 /// # Errors
@@ -92,7 +110,20 @@ pub fn check_command(argv: &[String], operator_consents: bool) -> Result<(), Nev
     while line.contains("//") || line.contains("/./") {
         line = line.replace("//", "/").replace("/./", "/");
     }
+    if flushes(&line) {
+        return Err(Never::Always { what: "flush", why: "it cuts every connection of the node's containers" });
+    }
     find(&line, operator_consents)
+}
+
+/// Whether it takes all rules of the packet filter away.
+fn flushes(line: &str) -> bool {
+    let words = || line.split(|c: char| c.is_whitespace() || ";&|()`".contains(c)).filter(|word| !word.is_empty());
+    let programs = || words().map(|word| word.rsplit('/').next().unwrap_or(word));
+    let tables =
+        programs().any(|name| ["iptables", "ip6tables", "ebtables", "arptables"].iter().any(|t| name.starts_with(t)));
+    let flag = |word: &str| matches!(word, "-f" | "-x" | "--flush" | "--delete-chain");
+    (tables && words().any(flag)) || (programs().any(|name| name == "nft") && words().any(|word| word == "flush"))
 }
 
 const AGENT: &str = "/var/lib/rancher/k3s/agent";

@@ -3,7 +3,7 @@
 //! The warden says only which rung of which subject; what is to be done stands in root's configuration, and root reads it
 //! there (rule S7).
 
-use crate::protocol::policy::{Action, Policy};
+use crate::protocol::policy::{Action, Policy, RungPolicy};
 use crate::protocol::types::SubjectName;
 
 /// The instance of a rung, numbered from 0: the subject with `/` written `-` and `-` written `\x2d`, as systemd escapes
@@ -17,15 +17,15 @@ pub fn unit(subject: &SubjectName, rung: usize) -> String {
     format!("zeta-bft-rung@{}.service", instance(subject, rung))
 }
 
-/// Every rung that root carries out for the warden: subject, number, action.
-pub fn of_root(policy: &Policy) -> impl Iterator<Item = (&SubjectName, usize, &Action)> {
+/// Every rung that root carries out for the warden: subject, number, rung.
+pub fn of_root(policy: &Policy) -> impl Iterator<Item = (&SubjectName, usize, &RungPolicy)> {
     policy.subjects.iter().flat_map(|(subject, configured)| {
         let rungs = configured.ladder.iter().enumerate();
         rungs
             .filter(|(_, rung)| {
                 matches!(rung.action, Action::Run { .. } | Action::MoveAside { .. } | Action::CopyAside { .. })
             })
-            .map(move |(number, rung)| (subject, number, &rung.action))
+            .map(move |(number, rung)| (subject, number, rung))
     })
 }
 

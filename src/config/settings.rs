@@ -1,9 +1,10 @@
 //! The checked configuration: the only form that the program sees.
 
+use super::k3s::K3sConfig;
 use super::paths::Paths;
 use crate::protocol::evidence::Reason;
 use crate::protocol::policy::{Policy, Timing};
-use crate::protocol::types::{ClusterId, NodeId, PersonaId, VendorId};
+use crate::protocol::types::{ClusterId, NodeId, PersonaId, SubjectName, VendorId};
 use regex::Regex;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -26,6 +27,8 @@ pub struct Settings {
     pub q: u32,
     /// The personas, by name.
     pub personas: BTreeMap<PersonaId, PersonaSettings>,
+    /// How each k3s is looked at, by its subject's name.
+    pub k3s: BTreeMap<SubjectName, K3sConfig>,
     /// Subjects, ladders, budgets, deadlines.
     pub policy: Arc<Policy>,
     /// How a human is called, beside log and metric.

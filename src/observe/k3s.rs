@@ -6,16 +6,20 @@
 //! * What could not be looked at is `None` or [`Probe::Off`]: not being seen is not being unwell.
 
 mod certificates;
+pub mod classify;
 mod clock_sync;
 mod endpoint;
 pub mod fatal;
 mod files;
+pub mod history;
 mod listener;
 mod observer;
 mod probe;
 mod settings;
 mod stamp;
+pub mod table;
 mod tls;
+pub mod when;
 
 pub use files::{FileFacts, Files};
 pub use observer::{Observer, UnitRun};

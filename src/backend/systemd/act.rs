@@ -17,11 +17,12 @@ use super::proxy::FAIL;
 use crate::backend::{ActReport, BackendError};
 use crate::clock;
 use crate::config::paths::Paths;
-use crate::config::rung;
+use crate::config::{never, rung};
 use crate::protocol::evidence::{ExitZero, FaultClass, Reason, UnitReading, UnitState, classify_unit};
-use crate::protocol::policy::{Action, Policy, SubjectPolicy};
+use crate::protocol::policy::{Action, Policy, RungPolicy, SubjectPolicy};
 use crate::protocol::types::{Incarnation, SubjectName};
 use rustix::process::Signal;
+use std::path::Path;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -34,12 +35,7 @@ const OUTPUT_MAX: u64 = 4096;
 
 /// Carries out what the permit allows.
 pub(super) async fn act(live: &Live, policy: &Policy, paths: &Paths, deed: &Deed) -> Result<ActReport, BackendError> {
-    let subject = policy.subject(&deed.subject);
-    let found = subject.and_then(|subject| Some((subject, subject.ladder.get(deed.rung)?)));
-    let Some((subject, rung)) = found else {
-        let (name, rung) = (&deed.subject, deed.rung);
-        return Err(BackendError::Untouched(format!("the configuration has no rung {rung} of {name}")));
-    };
+    let (subject, rung) = allowed(policy, paths.state(), deed)?;
     let hand = Hand { live, subject, deed };
     let hangs = deed.class == FaultClass::Hang;
     match &rung.action {
@@ -56,6 +52,22 @@ pub(super) async fn act(live: &Live, policy: &Policy, paths: &Paths, deed: &Deed
         Action::Page => {}
     }
     Ok(ActReport::default())
+}
+
+/// The rung that a deed names, if root may do that at all.
+fn allowed<'a>(
+    policy: &'a Policy,
+    state: &Path,
+    deed: &Deed,
+) -> Result<(&'a SubjectPolicy, &'a RungPolicy), BackendError> {
+    let subject = policy.subject(&deed.subject);
+    let found = subject.and_then(|subject| Some((subject, subject.ladder.get(deed.rung)?)));
+    let (name, number) = (&deed.subject, deed.rung);
+    let Some((subject, rung)) = found else {
+        return Err(BackendError::Untouched(format!("the configuration has no rung {number} of {name}")));
+    };
+    never::check(rung, state).map_err(|why| BackendError::Untouched(format!("rung {number} of {name}: {why}")))?;
+    Ok((subject, rung))
 }
 
 struct Hand<'a> {

@@ -1,0 +1,209 @@
+//! Every row: recorded looks, recorded fatal lines, and the table itself.
+
+use super::super::super::table::BUILT_IN;
+use super::super::super::when::failed_checks;
+use super::super::*;
+use super::bench::*;
+use crate::observe::k3s::Certificate;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+const LOOKS: &str = include_str!("../../../../../tests/fixtures/k3s/looks.toml");
+const LINES: &str = include_str!("../../../../../tests/fixtures/k3s/fatal-lines.toml");
+
+#[derive(Deserialize)]
+struct Looks {
+    look: Vec<Recorded>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Recorded {
+    design: String,
+    #[serde(default)]
+    role: String,
+    unit: Option<String>,
+    age: Option<u64>,
+    #[serde(default)]
+    ports: BTreeMap<String, String>,
+    node_ready: Option<bool>,
+    #[serde(default)]
+    certificates: Vec<Ends>,
+    #[serde(default)]
+    empty_files: Vec<std::path::PathBuf>,
+    free: Option<u64>,
+    free_inodes: Option<u64>,
+    clock: Option<String>,
+    fatal: Option<String>,
+    others: Option<(u32, u32)>,
+    row: String,
+    class: Option<String>,
+    act: Option<String>,
+    #[serde(default)]
+    page: bool,
+    #[serde(default)]
+    frozen: bool,
+}
+
+#[derive(Deserialize)]
+struct Ends {
+    place: String,
+    #[serde(default)]
+    ca: bool,
+    days: i64,
+}
+
+fn probe(text: &str) -> Probe {
+    match text {
+        "off" => Probe::Off,
+        "refused" => Probe::Refused,
+        "timed-out" => Probe::TimedOut,
+        "stranger" => Probe::Stranger,
+        "unable" => Probe::Unable("no CA file".into()),
+        status => {
+            let (code, said) = status.split_once(' ').unwrap();
+            Probe::Status { code: code.parse().unwrap(), said: said.into() }
+        }
+    }
+}
+
+impl Recorded {
+    fn word(&self) -> UnitWord {
+        self.unit.as_deref().map_or(UnitWord::Active, |word| UnitWord::from_word(word).expect(word))
+    }
+
+    fn look(&self) -> Look {
+        let mut look = well();
+        for (port, text) in &self.ports {
+            let place = match port.as_str() {
+                "ping" => &mut look.ping,
+                "livez" => &mut look.livez,
+                "readyz" => &mut look.readyz,
+                "kubelet" => &mut look.kubelet,
+                "kube_proxy" => &mut look.kube_proxy,
+                other => panic!("no port {other}"),
+            };
+            *place = probe(text);
+        }
+        let runs = matches!(self.word(), UnitWord::Active | UnitWord::Activating);
+        look.age = runs.then(|| Duration::from_secs(self.age.unwrap_or(3600)));
+        look.node_ready = self.node_ready.or(look.node_ready);
+        if !self.certificates.is_empty() {
+            let ends = |end: &Ends| UNIX.saturating_add_signed(end.days * 24 * 3600);
+            let read = |end: &Ends| Certificate { place: end.place.clone(), is_ca: end.ca, not_after: ends(end) };
+            look.certificates = self.certificates.iter().map(read).collect();
+        }
+        look.empty_files.clone_from(&self.empty_files);
+        look.mounts[0].free_bytes = self.free.unwrap_or(look.mounts[0].free_bytes);
+        look.mounts[0].free_inodes = self.free_inodes.unwrap_or(look.mounts[0].free_inodes);
+        look.clock_synchronised = match self.clock.as_deref() {
+            Some("unknown") => None,
+            Some(word) => Some(word == "synchronised"),
+            None => look.clock_synchronised,
+        };
+        look.fatal.clone_from(&self.fatal);
+        look.others = self.others.unwrap_or_default();
+        look
+    }
+}
+
+#[test]
+fn every_recorded_look_is_what_the_design_says() {
+    let Looks { look: recorded } = toml::from_str(LOOKS).unwrap();
+    for recorded in recorded {
+        let role = if recorded.role == "agent" { Role::Agent } else { Role::Server };
+        let mut eye = Eye::new(Judge::new(&K3sConfig::new(role)));
+        let finding = eye.looks(4, &recorded.look(), &unit(recorded.word()));
+        let class = finding.class.map(|class| class.as_str().to_owned());
+        let about = format!("{}: {finding}", recorded.design);
+        assert_eq!((&finding.row, &class), (&recorded.row, &recorded.class), "{about}");
+        assert_eq!(finding.act.as_str(), recorded.act.as_deref().unwrap_or("none"), "{about}");
+        assert_eq!((finding.page, finding.frozen), (recorded.page, recorded.frozen), "{about}");
+        assert_eq!(finding.withheld, None, "{about}");
+        let votable = matches!(finding.class, Some(FaultClass::Crash | FaultClass::Broken));
+        assert_eq!(finding.is_votable(), votable, "{about}");
+        assert_eq!(finding.verdict == Verdict::Up, finding.class.is_none(), "{about}");
+    }
+}
+
+#[derive(Deserialize)]
+struct Lines {
+    line: Vec<Line>,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    row: String,
+    from: String,
+    text: String,
+}
+
+#[test]
+fn every_recorded_fatal_line_is_known_for_what_it_is() {
+    let Lines { line: lines } = toml::from_str(LINES).unwrap();
+    for Line { row, from, text } in lines {
+        let mut eye = Eye::new(judge());
+        let ended = |number: u8, fatal: &str| {
+            let look = Look { age: None, run: Some(run(number)), fatal: Some(fatal.to_owned()), ..silent() };
+            (look, UnitState { incarnation: run(number), ..unit(UnitWord::AutoRestart) })
+        };
+        // Three runs: of one line without a time only the third proves that it came twice.
+        let mut last = None;
+        for number in 1..=3 {
+            let (look, state) = ended(number, &text);
+            last = Some(eye.look(&look, &state));
+        }
+        let last = last.unwrap();
+        assert_eq!(last.row, row, "{from}: {text}\n{last}");
+        assert!(last.page && !last.is_votable(), "{last}");
+        let look = Look { run: Some(run(4)), fatal: Some(text), ..well() };
+        let well = eye.look(&look, &UnitState { incarnation: run(4), ..unit(UnitWord::Active) });
+        assert_eq!(well.row, "well", "an old line says nothing of one that is well");
+    }
+}
+
+#[test]
+fn the_built_in_rows_are_well_formed_and_each_is_reached() {
+    let rows = crate::config::faults::read(BUILT_IN, "faults.toml").unwrap_or_else(|error| panic!("{error}"));
+    assert!(rows.len() > 30);
+    let Looks { look: looks } = toml::from_str(LOOKS).unwrap();
+    let Lines { line: lines } = toml::from_str(LINES).unwrap();
+    let reached: BTreeSet<_> = looks.iter().map(|look| &look.row).chain(lines.iter().map(|line| &line.row)).collect();
+    // Each of these has a test of its own.
+    let elsewhere = ["ends-again-and-again", "ending", "ping-fails"];
+    for row in &rows {
+        assert!(reached.contains(&row.name) || elsewhere.contains(&row.name.as_str()), "nothing reaches {}", row.name);
+        assert!(row.act == Act::None || !row.page || row.class == Some(FaultClass::Environment), "{}", row.name);
+    }
+}
+
+#[test]
+fn what_needs_no_look_of_its_own_is_reached_as_well() {
+    let ending = Eye::new(judge()).look(&well(), &unit(UnitWord::Stopping));
+    assert_eq!((ending.row.as_str(), ending.reason), ("ending", Reason::Stopping));
+    let ping = found(&Look { ping: Probe::Refused, ..well() });
+    assert_eq!((ping.row.as_str(), ping.is_votable()), ("ping-fails", false));
+    let mut eye = Eye::new(judge());
+    let words: Vec<_> = (1..=6)
+        .map(|number| {
+            let look = Look { age: None, run: Some(run(number)), ..silent() };
+            eye.look(&look, &UnitState { incarnation: run(number), ..unit(UnitWord::Failed) }).row
+        })
+        .collect();
+    assert_eq!(words, ["ended", "ended", "ended", "ended", "ends-again-and-again", "ends-again-and-again"]);
+}
+
+#[test]
+fn the_checks_that_fail_are_read_from_the_body_of_a_refusal_alone() {
+    let body = "[+]ping ok\n[-]etcd failed: reason withheld\n[-]poststarthook/x failed\n[-]\n[-]etcd failed\nreadyz check failed\n";
+    let failed = |code| failed_checks(&Look { readyz: Probe::Status { code, said: body.into() }, ..well() });
+    assert_eq!(failed(500), ["etcd", "poststarthook/x"]);
+    assert!(failed(200).is_empty() && failed(401).is_empty());
+}
+
+#[test]
+fn a_datastore_that_fails_beside_something_else_is_no_excuse() {
+    let said = "[-]etcd failed: reason withheld\n[-]poststarthook/x failed: reason withheld\nreadyz check failed\n";
+    let finding = found(&Look { readyz: Probe::Status { code: 500, said: said.into() }, ..well() });
+    assert_eq!((finding.row.as_str(), finding.act), ("api-not-ready", Act::Restart), "{finding}");
+}

@@ -1,0 +1,195 @@
+//! What takes time: the grace, looks in a row, runs in a row, windows; and an operator's rows.
+
+use super::super::*;
+use super::bench::*;
+use crate::observe::k3s::Certificate;
+use crate::protocol::types::Incarnation;
+
+#[test]
+fn nothing_follows_from_probes_before_so_many_looks_in_a_row() {
+    let mut eye = Eye::new(judge());
+    let active = unit(UnitWord::Active);
+    for seen in 1..=2 {
+        let finding = eye.look(&silent(), &active);
+        assert_eq!(finding.withheld, Some(Withheld::FewLooks { seen, wanted: 3 }));
+        assert_eq!((finding.verdict, finding.reason, finding.page), (Verdict::Unknown, Reason::ProbeFailed, false));
+    }
+    assert!(eye.look(&silent(), &active).is_votable());
+    eye.look(&well(), &active);
+    assert!(!eye.look(&silent(), &active).is_votable(), "one that was well ends the row");
+    let unseen = Look { livez: Probe::Unable("no CA file".into()), ..silent() };
+    eye.looks(2, &silent(), &active);
+    eye.look(&unseen, &active);
+    assert!(!eye.look(&silent(), &active).is_votable(), "one that saw nothing ends it, too");
+}
+
+#[test]
+fn a_probe_that_could_not_be_made_leaves_doubt_and_is_named() {
+    // An operator's row that would restart at anything is held back as well.
+    let rows = "[[faults]]\nname = \"ours\"\nwhen = { any = \"fails\" }\nclass = \"BROKEN\"\nact = \"restart\"\nsays = \"Ours.\"";
+    for port in Port::ALL {
+        let mut look = silent();
+        let probe = match port {
+            Port::Ping => &mut look.ping,
+            Port::Livez => &mut look.livez,
+            Port::Readyz => &mut look.readyz,
+            Port::Kubelet => &mut look.kubelet,
+            Port::KubeProxy => &mut look.kube_proxy,
+        };
+        *probe = Probe::Unable("no CA file".into());
+        let finding = Eye::new(judge_with(rows)).looks(5, &look, &unit(UnitWord::Active));
+        assert_eq!(finding.withheld, Some(Withheld::Doubt(format!("{port} cannot be asked: no CA file"))));
+        assert_eq!(
+            (finding.verdict, finding.class, finding.page),
+            (Verdict::Unknown, Some(FaultClass::Unknown), false)
+        );
+    }
+}
+
+#[test]
+fn a_young_run_is_left_alone_and_its_looks_do_not_count() {
+    let mut eye = Eye::new(judge());
+    let young = |seconds| Look { age: Some(Duration::from_secs(seconds)), ..silent() };
+    for seconds in [0, 60, 119] {
+        let finding = eye.look(&young(seconds), &unit(UnitWord::Active));
+        assert!(matches!(finding.withheld, Some(Withheld::Grace { .. })), "{finding}");
+        assert_eq!((finding.reason, finding.page), (Reason::Grace, false));
+    }
+    assert!(!eye.look(&young(120), &unit(UnitWord::Active)).is_votable());
+    assert!(eye.looks(2, &young(125), &unit(UnitWord::Active)).is_votable());
+    // What only shows the datastore on its way up is no fault either.
+    let said = "[-]etcd failed: reason withheld\nreadyz check failed";
+    let datastore = Look { readyz: Probe::Status { code: 500, said: said.into() }, ..young(10) };
+    let finding = Eye::new(judge()).looks(4, &Look { livez: ok(), ping: ok(), ..datastore }, &unit(UnitWord::Active));
+    assert_eq!((finding.verdict, finding.page), (Verdict::Unknown, false), "{finding}");
+}
+
+#[test]
+fn a_new_run_begins_a_new_row() {
+    let mut eye = Eye::new(judge());
+    eye.looks(3, &silent(), &unit(UnitWord::Active));
+    let next = Look { run: Some(run(2)), ..silent() };
+    let state = UnitState { incarnation: run(2), ..unit(UnitWord::Active) };
+    assert!(!eye.looks(2, &next, &state).is_votable());
+    assert!(eye.look(&next, &state).is_votable());
+}
+
+#[test]
+fn a_look_at_another_run_or_at_none_shows_nothing() {
+    for run in [None, Some(Incarnation::default())] {
+        let finding = Eye::new(judge()).looks(4, &Look { run, ..silent() }, &unit(UnitWord::Active));
+        assert_eq!((finding.row.as_str(), finding.verdict), (NO_ROW, Verdict::Unknown));
+        let stopped = Eye::new(judge()).look(&Look { run, ..silent() }, &unit(UnitWord::Stopped));
+        assert_eq!(stopped.class, Some(FaultClass::Operator), "the operator's wish needs no look");
+    }
+}
+
+#[test]
+fn an_end_is_judged_by_a_look_that_was_taken_after_it() {
+    let state = unit(UnitWord::Failed);
+    let look = well();
+    let judged = |since| {
+        let unit = Unit { state: &state, since, exit_zero: ExitZero::Operator };
+        judge().classify(look.at + Duration::from_secs(9), &look, unit, &History::default())
+    };
+    assert_eq!(judged(look.at + Duration::from_millis(1)).withheld, Some(Withheld::TooOld));
+    let finding = judged(look.at);
+    assert_eq!((finding.class, finding.reason), (Some(FaultClass::Crash), Reason::Killed), "{finding}");
+    assert_eq!(finding.evidence, Evidence::Hard);
+}
+
+#[test]
+fn a_job_of_somebody_elses_comes_first() {
+    let state = UnitState { job_pending: true, ..unit(UnitWord::Active) };
+    let finding = Eye::new(judge()).looks(5, &silent(), &state);
+    assert_eq!((finding.withheld, finding.reason), (Some(Withheld::JobPending), Reason::JobPending));
+}
+
+#[test]
+fn the_same_fatal_line_after_a_restart_stops_the_ladder() {
+    let mut eye = Eye::new(judge());
+    let ended = |number: u8, second: u32| {
+        let fatal = format!("time=\"2026-01-01T00:00:{second:02}Z\" level=fatal msg=\"leaderelection lost for k3s\"");
+        let look = Look { age: None, run: Some(run(number)), fatal: Some(fatal), ..silent() };
+        (look, UnitState { incarnation: run(number), ..unit(UnitWord::Failed) })
+    };
+    let (look, state) = ended(1, 1);
+    let first = eye.look(&look, &state);
+    assert_eq!((first.row.as_str(), first.act), ("ended", Act::Restart), "{first}");
+    let (look, state) = ended(2, 9);
+    let second = eye.look(&look, &state);
+    assert_eq!((second.row.as_str(), second.act, second.page), ("same-fatal-again", Act::None, true), "{second}");
+    // An operator's row that would have something done keeps its class, and stops as well.
+    let mut eye = Eye::new(judge_with(
+        "[[faults]]\nname = \"ours\"\nwhen = { unit = \"failed\", fatal = 'leaderelection lost' }\nclass = \"CRASH\"\nact = \"restart\"\nsays = \"Slow disk.\"",
+    ));
+    let (look, state) = ended(1, 1);
+    assert_eq!(eye.look(&look, &state).row, "ours");
+    let (look, state) = ended(2, 9);
+    let second = eye.look(&look, &state);
+    assert!(!second.is_votable() && second.page, "{second}");
+}
+
+#[test]
+fn a_certificate_that_a_planned_restart_did_not_renew_is_not_tried_again() {
+    let mut eye = Eye::new(judge());
+    let soon = |number: u8, days: u64| {
+        let certificates = vec![Certificate { place: "port 6443".into(), is_ca: false, not_after: UNIX + days * DAY }];
+        let look = Look { certificates, run: Some(run(number)), ..well() };
+        (look, UnitState { incarnation: run(number), ..unit(UnitWord::Active) })
+    };
+    let (look, state) = soon(1, 20);
+    assert!(eye.looks(3, &look, &state).is_votable());
+    let (look, state) = soon(2, 20);
+    let again = eye.looks(3, &look, &state);
+    assert!(matches!(again.withheld, Some(Withheld::CameBack { .. })), "{again}");
+    assert_eq!((again.class, again.act, again.page), (Some(FaultClass::Broken), Act::None, true));
+    let (look, state) = soon(2, 10);
+    assert!(eye.looks(3, &look, &state).is_votable(), "another certificate is another cause");
+}
+
+#[test]
+fn planned_restarts_wait_for_their_window() {
+    let window = |text| Some(crate::config::k3s::Window::parse(text).unwrap());
+    let judge = |text| Judge::new(&K3sConfig { window: window(text), ..K3sConfig::new(Role::Server) });
+    let certificates = vec![Certificate { place: "port 6443".into(), is_ca: false, not_after: UNIX + 20 * DAY }];
+    // It is midnight.
+    let look = Look { certificates, ..well() };
+    let inside = Eye::new(judge("23:00-01:00")).looks(4, &look, &unit(UnitWord::Active));
+    assert_eq!(inside.act, Act::PlannedRestart, "{inside}");
+    let outside = Eye::new(judge("02:00-05:00")).looks(4, &look, &unit(UnitWord::Active));
+    assert_eq!((outside.row.as_str(), outside.verdict), ("well", Verdict::Up), "{outside}");
+}
+
+#[test]
+fn an_operators_row_comes_first_and_yields_to_a_veto() {
+    let rows = "[[faults]]\nname = \"ours\"\nwhen = { livez = \"fails\" }\nclass = \"BROKEN\"\nact = \"restart\"\nsays = \"Ours.\"";
+    let found = |look: &Look| Eye::new(judge_with(rows)).looks(4, look, &unit(UnitWord::Active));
+    let said = "[-]etcd failed: reason withheld\nreadyz check failed";
+    let datastore = Look { readyz: Probe::Status { code: 500, said: said.into() }, livez: Probe::TimedOut, ..well() };
+    assert_eq!((found(&silent()).row.as_str(), found(&silent()).act), ("ours", Act::Restart));
+    assert_eq!(found(&datastore).row, "datastore-refuses");
+    let mut full = silent();
+    full.mounts[0].free_bytes = 0;
+    assert_eq!(found(&full).row, "disk-full");
+    let stopped = Eye::new(judge_with(rows)).looks(4, &silent(), &unit(UnitWord::Stopped));
+    assert_eq!(stopped.row, "left-alone", "nobody's row brings back what the operator stopped");
+}
+
+#[test]
+fn a_row_that_is_left_out_no_longer_holds() {
+    let ignored = vec!["clock-unsynchronised".to_owned(), "disk-full".to_owned()];
+    let judge = Judge::new(&K3sConfig { ignored, ..K3sConfig::new(Role::Server) });
+    let look = Look { clock_synchronised: Some(false), ..silent() };
+    assert_eq!(Eye::new(judge.clone()).looks(4, &look, &unit(UnitWord::Active)).row, "api-silent");
+    assert!(judge.table().row("disk-full").is_some(), "what keeps a repair from doing harm stays");
+}
+
+#[test]
+fn disks_that_could_not_be_read_leave_doubt_unless_none_are_wanted() {
+    let look = Look { mounts: Vec::new(), ..silent() };
+    let finding = found(&look);
+    assert!(matches!(finding.withheld, Some(Withheld::Doubt(_))), "{finding}");
+    let judge = Judge::new(&K3sConfig { mounts: Some(Vec::new()), ..K3sConfig::new(Role::Server) });
+    assert!(Eye::new(judge).looks(4, &look, &unit(UnitWord::Active)).is_votable());
+}
