@@ -1,9 +1,8 @@
-//! The hands of a rung: running a command to its end or limit, and putting files aside.
+//! The hands of a rung: running a command to its end or limit, and putting files aside ([`aside`]).
 //!
 //! `up` uses them on its own children and files. Where PID 1 is systemd, `zeta-bft rung INSTANCE` does, as root in a unit of
 //! its own ([`carry_out`]): the action comes from root's configuration, found by the instance's name, and from nowhere else.
 
-use crate::clock;
 use crate::config::Settings;
 use crate::config::{
     never::{self, Never},
@@ -11,13 +10,8 @@ use crate::config::{
 };
 use crate::doctor::node::{Kind, Node, Writer, weaknesses};
 use crate::protocol::policy::Action;
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use std::collections::VecDeque;
-use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io::{self, PipeReader};
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -25,6 +19,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
+
+mod aside;
+pub use aside::{Place, Put, copy_file, move_file};
 
 /// How much of a command's output is kept: its end, in bytes.
 pub const OUTPUT_MAX: usize = 4096;
@@ -106,6 +103,18 @@ pub enum RungError {
         /// Why not.
         why: Never,
     },
+    /// A copy would fill the file system.
+    #[error(
+        "{path} is not copied: it holds {bytes} bytes, and {free} are free beside it, less than twice as many; make room there"
+    )]
+    NoRoom {
+        /// The folder.
+        path: PathBuf,
+        /// What its files hold.
+        bytes: u64,
+        /// What may still be written beside it.
+        free: u64,
+    },
     /// A file could not be moved or copied.
     #[error("{path} cannot be put aside: {source}")]
     Aside {
@@ -144,8 +153,8 @@ pub async fn carry_out(settings: &Settings, instance: &str) -> Result<String, Ru
             }
             run(argv, *limit).await
         }
-        Action::MoveAside { path } => put_aside(state, path, false),
-        Action::CopyAside { path } => put_aside(state, path, true),
+        Action::MoveAside { path } => aside::put_aside(state, path, false),
+        Action::CopyAside { path } => aside::put_aside(state, path, true),
         Action::Restart | Action::ResetFailed | Action::Stop | Action::Page => {
             Err(RungError::Unknown(instance.to_owned()))
         }
@@ -217,114 +226,6 @@ fn check_program(node: &Node, program: &Path) -> Result<(), RungError> {
     }
 }
 
-/// Puts what has the first name in an open folder aside under the second.
-pub type Put = fn(BorrowedFd<'_>, &OsStr, &OsStr) -> io::Result<()>;
-
-/// Renames a file or a folder; a link is refused.
-///
-/// # Errors
-/// What the system says; `Other` when it is a link.
-pub fn move_file(folder: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> io::Result<()> {
-    let stat = fs::statat(folder, from, AtFlags::SYMLINK_NOFOLLOW)?;
-    if FileType::from_raw_mode(stat.st_mode).is_symlink() {
-        return Err(io::Error::other("it is a symbolic link"));
-    }
-    // A link put there since is moved itself: nothing that it leads to is touched.
-    Ok(fs::renameat(folder, from, folder, to)?)
-}
-
-/// Copies a regular file to a name that nothing has yet.
-///
-/// # Errors
-/// What the system says; `Other` when it is no regular file.
-pub fn copy_file(folder: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> io::Result<()> {
-    // Not blocking: a pipe may stand in the file's place, and would be waited for without end.
-    let reading = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let mut source = File::from(fs::openat(folder, from, reading, Mode::empty()).map_err(named)?);
-    let meta = source.metadata()?;
-    if !meta.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let writing = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mode = Mode::from_raw_mode(meta.mode() & 0o777);
-    let mut target = File::from(fs::openat(folder, to, writing, mode)?);
-    io::copy(&mut source, &mut target)?;
-    target.sync_all()
-}
-
-/// `ELOOP` in words: nobody thinks of a loop when a link is refused.
-fn named(error: rustix::io::Errno) -> io::Error {
-    match error {
-        rustix::io::Errno::LOOP => io::Error::other("a symbolic link lies on the way; mount the place there instead"),
-        error => error.into(),
-    }
-}
-
-/// A file that may be put aside: an open folder, and a name in it.
-///
-/// Whoever owns a folder on the way can put something else in its place at any moment. So the folder is opened once, without
-/// following any link, where it really is is asked of the kernel, and everything is done below it.
-#[derive(Debug)]
-pub struct Place {
-    folder: OwnedFd,
-    name: OsString,
-    /// Where it really is.
-    real: PathBuf,
-}
-
-impl Place {
-    /// Opens the folder of a file that really lies below one of the folders.
-    ///
-    /// # Errors
-    /// [`RungError::Aside`] also when a link lies on the way, [`RungError::Outside`].
-    pub fn open(folders: &[PathBuf], path: &Path) -> Result<Self, RungError> {
-        let failed = |source| RungError::Aside { path: path.to_owned(), source };
-        let outside = || {
-            let allowed = folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ");
-            RungError::Outside { path: path.to_owned(), allowed }
-        };
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(outside()) };
-        let links = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let opening = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder =
-            fs::openat2(fs::CWD, parent, opening, Mode::empty(), links).map_err(|error| failed(named(error)))?;
-        let real = std::fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd())).map_err(failed)?.join(name);
-        if !folders.iter().any(|folder| real.starts_with(folder) && real != *folder) {
-            return Err(outside());
-        }
-        Ok(Self { folder, name: name.to_owned(), real })
-    }
-
-    /// Where it really is.
-    pub fn real(&self) -> &Path {
-        &self.real
-    }
-
-    /// Puts it aside under a name of its own; says what was put where.
-    ///
-    /// # Errors
-    /// [`RungError::Aside`].
-    pub fn put(&self, put: Put) -> Result<String, RungError> {
-        let mut name = self.name.clone();
-        name.push(format!(".aside-{}", clock::unix_ms()));
-        let failed = |source| RungError::Aside { path: self.real.clone(), source };
-        put(self.folder.as_fd(), &self.name, &name).map_err(failed)?;
-        Ok(format!("{} -> {}", self.real.display(), self.real.with_file_name(name).display()))
-    }
-}
-
-/// Root's: only what the configuration could have named is touched, wherever the path leads by now.
-fn put_aside(state: &Path, path: &str, copy_only: bool) -> Result<String, RungError> {
-    let place = Place::open(&never::folders(copy_only, state), path.as_ref())?;
-    let real = place.real().to_string_lossy();
-    never::check_path(&real, copy_only, state).map_err(|why| RungError::Never {
-        path: path.into(),
-        real: real.clone().into_owned(),
-        why,
-    })?;
-    place.put(if copy_only { copy_file } else { move_file })
-}
-
 /// The end of a command's output.
 #[derive(Debug)]
 pub struct Output {
@@ -367,109 +268,6 @@ impl Output {
 mod tests {
     use super::*;
     use crate::doctor::tree::Tree;
-    use std::os::unix::fs::symlink;
-
-    /// `state/sub/file`, and `elsewhere/file` outside, on real paths.
-    struct Files {
-        _dir: tempfile::TempDir,
-        state: PathBuf,
-        elsewhere: PathBuf,
-    }
-
-    impl Files {
-        fn new() -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            let real = dir.path().canonicalize().unwrap();
-            let (state, elsewhere) = (real.join("state"), real.join("elsewhere"));
-            std::fs::create_dir_all(state.join("sub")).unwrap();
-            std::fs::create_dir(&elsewhere).unwrap();
-            std::fs::write(state.join("sub/file"), "ours").unwrap();
-            std::fs::write(elsewhere.join("file"), "not ours").unwrap();
-            Self { _dir: dir, state, elsewhere }
-        }
-
-        fn aside(&self, path: &str) -> Vec<Result<String, RungError>> {
-            let path = self.state.join(path).display().to_string();
-            [true, false].map(|copy_only| put_aside(&self.state, &path, copy_only)).into()
-        }
-
-        fn names(folder: &Path) -> Vec<String> {
-            let names = std::fs::read_dir(folder).unwrap();
-            names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-        }
-
-        fn nothing_is_touched(&self) {
-            assert_eq!(Self::names(&self.elsewhere), ["file"]);
-            assert_eq!(std::fs::read(self.elsewhere.join("file")).unwrap(), b"not ours");
-        }
-    }
-
-    #[test]
-    fn a_file_is_copied_then_moved_aside_in_its_own_folder() {
-        let files = Files::new();
-        let said: Vec<_> = files.aside("sub/file").into_iter().map(Result::unwrap).collect();
-        assert!(said.iter().all(|said| said.contains("sub/file -> ") && said.contains("sub/file.aside-")), "{said:?}");
-        assert!(!files.state.join("sub/file").exists());
-    }
-
-    #[test]
-    fn a_link_on_the_way_is_refused_wherever_it_leads() {
-        let files = Files::new();
-        symlink(&files.elsewhere, files.state.join("out")).unwrap();
-        symlink("sub", files.state.join("in")).unwrap();
-        symlink("/proc/self/root", files.state.join("magic")).unwrap();
-        for path in ["out/file".to_owned(), "in/file".into(), format!("magic{}/sub/file", files.state.display())] {
-            for refused in files.aside(&path) {
-                let error = refused.unwrap_err();
-                assert!(
-                    matches!(error, RungError::Aside { .. }) && error.to_string().contains("symbolic link"),
-                    "{error}"
-                );
-            }
-        }
-        files.nothing_is_touched();
-        assert_eq!(Files::names(&files.state.join("sub")), ["file"]);
-    }
-
-    #[test]
-    fn a_link_in_the_files_place_is_refused() {
-        let files = Files::new();
-        symlink(files.elsewhere.join("file"), files.state.join("sub/link")).unwrap();
-        for refused in files.aside("sub/link") {
-            let error = refused.unwrap_err();
-            assert!(error.to_string().contains("symbolic link"), "{error}");
-        }
-        assert!(files.state.join("sub/link").is_symlink());
-        files.nothing_is_touched();
-    }
-
-    #[test]
-    fn a_folder_swapped_after_the_look_leads_nowhere_else() {
-        for put in [copy_file as Put, move_file] {
-            let files = Files::new();
-            let path = files.state.join("sub/file");
-            let place = Place::open(std::slice::from_ref(&files.state), &path).unwrap();
-            std::fs::rename(files.state.join("sub"), files.state.join("away")).unwrap();
-            symlink(&files.elsewhere, files.state.join("sub")).unwrap();
-            place.put(put).unwrap();
-            files.nothing_is_touched();
-            assert!(Files::names(&files.state.join("away")).iter().any(|name| name.starts_with("file.aside-")));
-        }
-    }
-
-    #[test]
-    fn what_is_never_touched_is_not_reached_by_another_way() {
-        let files = Files::new();
-        std::fs::create_dir(files.state.join("warden")).unwrap();
-        std::fs::write(files.state.join("warden/warden.journal"), "j").unwrap();
-        for refused in files.aside("sub/../warden/warden.journal") {
-            assert!(matches!(refused, Err(RungError::Never { .. })), "{refused:?}");
-        }
-        for refused in files.aside("../elsewhere/file") {
-            assert!(matches!(refused, Err(RungError::Outside { .. })), "{refused:?}");
-        }
-        files.nothing_is_touched();
-    }
 
     #[test]
     fn root_runs_no_program_that_another_could_have_changed() {

@@ -222,8 +222,12 @@ let
   };
   rungInstances = lib.listToAttrs (lib.concatLists (mapAttrsToList
     (subject: s: map (name: nameValuePair name (rungDropIn s.rungWritePaths))
-      (optionals (s.rungWritePaths != [ ]) (rungsOfRoot subject (if s.ladder == null then [ ] else s.ladder))))
+      (optionals (s.rungWritePaths != [ ]) (rungsOfRoot subject (ladderOf s))))
     (personas // cfg.subjects)));
+  # What root does for a k3s by default. On an agent node the second is a restart, and its drop-in is nobody's.
+  ladderOf = s:
+    if s.ladder != null then s.ladder
+    else optionals ((s.kind or null) == "k3s") (map (action: { inherit action; }) [ "move-aside" "copy-aside" ]);
 
   steps = {
     "zeta-bft-rung@" = service "zeta-bft-rung@.service" (_: {
@@ -507,6 +511,20 @@ let
         description = "What its own rungs may write, as root. No persona's home: whoever owns it could lead them elsewhere.";
       };
       inherit ladder budget;
+      # Of a k3s only. Null is the role's default.
+      role = nullable (types.enum [ "server" "agent" ]) "Whether the node runs the control plane.";
+      api = nullable types.str "Where its API server listens, such as https://127.0.0.1:6443.";
+      ca = nullable types.str "The file of the CA that may vouch for it; not in the store.";
+      credential = nullable (types.attrsOf types.str) "The files of a narrow credential: token, or certificate and key; not in the store.";
+      node_name = nullable types.str "The name of the node's object.";
+      kube_proxy = nullable types.bool "Whether it runs kube-proxy.";
+      mounts = nullable (types.listOf types.str) "Paths whose file systems it needs.";
+      others = nullable (types.listOf types.str) "API servers of other nodes, asked only while this one fails.";
+      grace = nullable duration "How long a run is left alone after its start.";
+      failed_looks = nullable types.ints.positive "How many looks in a row must show a fault.";
+      window = nullable types.str "When planned restarts may be, in UTC, such as 02:00-05:00.";
+      faults = nullable (types.listOf toml.type) "Rows of the table of faults, before the built-in ones.";
+      ignored_faults = nullable (types.listOf types.str) "Built-in rows that are left out.";
     };
   };
 in

@@ -414,14 +414,14 @@ impl Subjects<'_> {
             let message = format!("subject {name} has no `kind`: write kind = \"unit\" or kind = \"k3s\"");
             return Err(place.complain(message).into());
         };
-        let (kind, unit, budget) = match kind.value {
+        let (kind, unit, ladder, budget) = match kind.value {
             KindWord::K3s => {
-                let unit = k3s::unit(k3s::role(self.inputs, name));
-                (SubjectKind::K3s, unit.to_owned(), Policy::K3S_BUDGET)
+                let role = k3s::role(self.inputs, name);
+                (SubjectKind::K3s, k3s::unit(role).to_owned(), k3s::ladder(role), Policy::K3S_BUDGET)
             }
-            KindWord::Unit => (SubjectKind::Unit, String::new(), Policy::PERSONA_BUDGET),
+            KindWord::Unit => (SubjectKind::Unit, String::new(), restart_then_page(), Policy::PERSONA_BUDGET),
         };
-        let (vendor, uid, exit_zero, ladder) = (None, None, ExitZero::Operator, restart_then_page());
+        let (vendor, uid, exit_zero) = (None, None, ExitZero::Operator);
         self.written(subject, place, SubjectPolicy { kind, vendor, unit, uid, exit_zero, ladder, budget })
     }
 

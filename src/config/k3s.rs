@@ -4,9 +4,10 @@ use super::faults;
 use super::fragments::{CredentialFragment, Length, RoleWord};
 use super::inputs::{At, Inputs};
 use super::source::{Place, remark_on};
-use super::{ConfigError, checks::in_range};
+use super::{ConfigError, checks::in_range, never};
 use crate::observe::k3s::table::{Row, Table};
 use crate::observe::k3s::{Credential, K3sSettings, Role};
+use crate::protocol::policy::{Action, Consent, RungPolicy};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -90,6 +91,18 @@ pub(super) const fn unit(role: Role) -> &'static str {
         Role::Server => "k3s.service",
         Role::Agent => "k3s-agent.service",
     }
+}
+
+/// The ladder of a role, unless configured: each fault takes the first step that serves it.
+pub(super) fn ladder(role: Role) -> Vec<RungPolicy> {
+    let keys = Action::MoveAside { path: never::AGENT.into() };
+    let datastore = Action::CopyAside { path: never::DATASTORE.into() };
+    let actions = match role {
+        Role::Server => vec![keys, datastore, Action::Restart, Action::Page],
+        // It has no datastore.
+        Role::Agent => vec![keys, Action::Restart, Action::Page],
+    };
+    actions.into_iter().map(|action| RungPolicy { action, consent: Consent::Quorum }).collect()
 }
 
 /// A part of the day, in UTC. It may span midnight.

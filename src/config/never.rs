@@ -126,13 +126,20 @@ fn flushes(line: &str) -> bool {
     (tables && words().any(flag)) || (programs().any(|name| name == "nft") && words().any(|word| word == "flush"))
 }
 
-const AGENT: &str = "/var/lib/rancher/k3s/agent";
-const DATASTORE: &str = "/var/lib/rancher/k3s/server/db";
+/// k3s' agent: its files may be moved aside, and of the folder itself what is an empty key.
+pub const AGENT: &str = "/var/lib/rancher/k3s/agent";
+/// k3s' datastore: it may be copied aside, and never moved.
+pub const DATASTORE: &str = "/var/lib/rancher/k3s/server/db";
 
 /// The folders below which files may be moved, or with `copy_only` copied, aside.
 pub fn folders(copy_only: bool, state: &Path) -> Vec<std::path::PathBuf> {
     let datastore = copy_only.then(|| DATASTORE.into());
     [AGENT.into(), state.to_owned()].into_iter().chain(datastore).collect()
+}
+
+/// The folder that may be named itself: the agent's, of which only empty keys are moved, or with `copy_only` the datastore's.
+pub fn whole(copy_only: bool) -> &'static Path {
+    Path::new(if copy_only { DATASTORE } else { AGENT })
 }
 
 /// Checks the path of a `move-aside` or `copy-aside` rung.
@@ -158,7 +165,7 @@ pub fn check_path(path: &str, copy_only: bool, state: &Path) -> Result<(), Never
         let (what, why) = ("warden.journal", "it holds the receipts and the budgets");
         return if journal { Err(Never::Always { what, why }) } else { Ok(()) };
     }
-    if below(Path::new(AGENT)) {
+    if below(Path::new(AGENT)) || Path::new(path) == whole(copy_only) {
         return Ok(());
     }
     let datastore = if copy_only { format!(", {DATASTORE}") } else { String::new() };

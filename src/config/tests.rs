@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::protocol::evidence::Reason;
-use crate::protocol::policy::{Mode, Policy, Timing};
+use crate::protocol::policy::{Action, Consent, Mode, Policy, Timing};
 use crate::protocol::types::{ClusterId, NodeId, PersonaId, SubjectName, VendorId};
 use std::time::Duration;
 use users::Account;
@@ -338,6 +338,24 @@ fn a_persona_gives_two_subjects_and_k3s_its_own_defaults() {
 }
 
 #[test]
+fn a_k3s_begins_with_its_empty_keys_and_ends_with_a_human() {
+    let ladder = |role: &str| {
+        let text = with(&format!("[subjects.k3s]\nkind = \"k3s\"\nrole = \"{role}\"\n"));
+        let policy = parse(&text, "node.toml", &paths()).unwrap().policy;
+        let ladder = policy.subjects[&SubjectName::new("k3s").unwrap()].ladder.clone();
+        for rung in &ladder {
+            never::check(rung, Path::new("/var/lib/zeta-bft")).unwrap();
+            assert_eq!(rung.consent, Consent::Quorum);
+        }
+        ladder.into_iter().map(|rung| rung.action).collect::<Vec<_>>()
+    };
+    let keys = Action::MoveAside { path: "/var/lib/rancher/k3s/agent".into() };
+    let datastore = Action::CopyAside { path: "/var/lib/rancher/k3s/server/db".into() };
+    assert_eq!(ladder("server"), [keys.clone(), datastore, Action::Restart, Action::Page]);
+    assert_eq!(ladder("agent"), [keys, Action::Restart, Action::Page], "it has no datastore");
+}
+
+#[test]
 fn of_two_values_the_later_file_counts_and_tables_merge_by_option() {
     let dir = tempfile::tempdir().unwrap();
     let paths = Paths::below(dir.path());
@@ -437,6 +455,8 @@ fn only_files_below_few_folders_are_moved_or_copied_aside() {
     assert_eq!(check("/var/lib/rancher/k3s/server/db", true), Ok(()));
     assert_eq!(check("/var/lib/rancher/k3s/server/db/state.db-wal", true), Ok(()));
     assert_eq!(check("/var/lib/zeta-bft/agent-otto/last.receipt", false), Ok(()));
+    // Of that folder only empty keys are moved.
+    assert_eq!(check("/var/lib/rancher/k3s/agent", false), Ok(()));
     for path in [
         "agent/x",
         "/",
@@ -447,9 +467,13 @@ fn only_files_below_few_folders_are_moved_or_copied_aside() {
     ] {
         assert!(matches!(check(path, true), Err(never::Never::NotNormal(_))), "{path}");
     }
-    for path in ["/var/lib/rancher/k3s/agent", "/var/lib/rancher/k3s/agents/x", "/etc/passwd", "/var/lib/zeta-bft"] {
-        assert!(matches!(check(path, true), Err(never::Never::Outside { .. })), "{path}");
+    for path in ["/var/lib/rancher/k3s/agents/x", "/etc/passwd", "/var/lib/zeta-bft", "/var/lib/rancher/k3s"] {
+        for copy in [false, true] {
+            assert!(matches!(check(path, copy), Err(never::Never::Outside { .. })), "{path}");
+        }
     }
+    let containers_and_all = check("/var/lib/rancher/k3s/agent", true);
+    assert!(matches!(containers_and_all, Err(never::Never::Outside { .. })), "{containers_and_all:?}");
     for path in
         ["/var/lib/rancher/k3s/server/db", "/var/lib/rancher/k3s/server/tls", "/var/lib/zeta-bft/warden/warden.journal"]
     {

@@ -21,7 +21,7 @@ pub mod table;
 mod tls;
 pub mod when;
 
-pub use files::{FileFacts, Files};
+pub use files::{FileFacts, Files, is_key_or_certificate};
 pub use observer::{Observer, UnitRun};
 pub use settings::{Credential, K3sSettings, Role, SettingsError};
 

@@ -270,6 +270,7 @@ fn a_rung_writes_its_own_subjects_folders_and_no_other() {
           personas.lior = { ladder = [ run ]; rungWritePaths = [ ]; };
           subjects."otto/agent".ladder = [ run ];
           subjects.a-b = { kind = "unit"; unit = "a.service"; ladder = [ run ]; };
+          subjects.k3s.kind = "k3s";
         }; }"#,
     );
     let template = &node.service("zeta-bft-rung@")["serviceConfig"];
@@ -286,6 +287,8 @@ fn a_rung_writes_its_own_subjects_folders_and_no_other() {
         .collect();
     let expected = [
         ("zeta-bft-rung@a\\x2db-0", serde_json::json!({ "ReadWritePaths": "-/var/lib/rancher/k3s" })),
+        ("zeta-bft-rung@k3s-0", serde_json::json!({ "ReadWritePaths": "-/var/lib/rancher/k3s" })),
+        ("zeta-bft-rung@k3s-1", serde_json::json!({ "ReadWritePaths": "-/var/lib/rancher/k3s" })),
         ("zeta-bft-rung@otto-1", serde_json::json!({ "ReadWritePaths": "-/var/lib/zeta/otto" })),
         ("zeta-bft-rung@vera-0", serde_json::json!({ "ReadWritePaths": "-/home/vera", "ProtectHome": "no" })),
     ];

@@ -120,13 +120,19 @@ fn unseen(path: &Path, error: &io::Error) -> String {
     format!("{}: {error}", path.display())
 }
 
+/// Whether a file of the agent's holds a key, a certificate, or both, by its name. What is shown to be empty is what may be
+/// moved aside.
+pub fn is_key_or_certificate(path: &Path) -> bool {
+    ["crt", "key", "kubeconfig"].iter().any(|wanted| path.extension() == Some(OsStr::new(wanted)))
+}
+
 /// The files of a folder, not below it, that hold keys or certificates, with their sizes. Links are not followed.
 fn keys_and_certificates(folder: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder)?.take(ENTRIES) {
         let entry = entry?;
         let path = entry.path();
-        if !["crt", "key", "kubeconfig", "pem"].iter().any(|wanted| path.extension() == Some(OsStr::new(wanted))) {
+        if !is_key_or_certificate(&path) {
             continue;
         }
         match entry.metadata() {
