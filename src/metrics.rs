@@ -107,6 +107,8 @@ pub const PAGES: &[&str] = &[
     "ladder_spent",
     "unconfirmed",
     "environment",
+    "wants_human",
+    "copied_aside",
     OTHER,
 ];
 

@@ -162,10 +162,52 @@ closed_set!(
         CannotSee = "cannot_see",
         /// The observer is unwell itself.
         SelfUnwell = "self_unwell",
-        /// The answer came from another process than the unit's main process.
+        /// The answer came from another process than the unit's main process, or from nobody who is vouched for.
         WrongPeer = "wrong_peer",
+        /// A key or certificate that it needs is empty.
+        EmptyFile = "empty_file",
+        /// Its datastore is damaged.
+        Datastore = "datastore",
+        /// A certificate ends soon, and a start renews it.
+        CertificateEnds = "certificate_ends",
+        /// What a repair should have ended is there again.
+        CameBack = "came_back",
+        /// The host is in doubt: its clock, its network.
+        HostInDoubt = "host_in_doubt",
+        /// Not to be told, or not to be repaired: a human should look.
+        WantsHuman = "wants_human",
     }
 );
+
+/// What may be done about a reason, for a subject whose faults tell that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Another start, or what the operator configured to run.
+    Restart,
+    /// Only the empty files moved aside, and a start.
+    MoveAside,
+    /// Only a copy, before anybody touches the data.
+    CopyAside,
+    /// Nothing: a human is called.
+    Human,
+}
+
+impl Reason {
+    /// What may be done about it.
+    pub const fn remedy(self) -> Remedy {
+        match self {
+            Self::EmptyFile => Remedy::MoveAside,
+            Self::Datastore => Remedy::CopyAside,
+            Self::CameBack | Self::HostInDoubt | Self::WantsHuman => Remedy::Human,
+            _ => Remedy::Restart,
+        }
+    }
+
+    /// Whether a human is called although nothing is to be repaired.
+    pub const fn calls_human(self) -> bool {
+        matches!(self, Self::WrongPeer | Self::Dependency | Self::HostInDoubt | Self::WantsHuman)
+    }
+}
 
 /// What one guardian says of one subject at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,6 +230,21 @@ pub struct Attestation {
     pub observed_at: Timestamp,
     /// ENVIRONMENT only: when the vendor says work can go on, in seconds of Unix time.
     pub resume_at: Option<u64>,
+}
+
+/// What an observer's own look at a service showed, beyond what PID 1 says of its unit: probes of its ports, its last words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceReading {
+    /// The run that PID 1 showed before and after the look.
+    pub run: Incarnation,
+    /// The word.
+    pub verdict: Verdict,
+    /// The class; `None` with UP.
+    pub class: Option<FaultClass>,
+    /// Why.
+    pub reason: Reason,
+    /// Of all that was seen.
+    pub digest: Digest,
 }
 
 impl Attestation {
@@ -273,6 +330,8 @@ pub struct UnitState {
     pub frozen: bool,
     /// Since when it has been active without a break, if it is.
     pub active_since: Option<Timestamp>,
+    /// When PID 1 began to start it, if it runs or starts.
+    pub began_at: Option<Timestamp>,
     /// How often PID 1 restarted it by itself.
     pub restarts: u32,
 }
@@ -290,6 +349,7 @@ impl UnitState {
             stop_requested: false,
             frozen: false,
             active_since: None,
+            began_at: None,
             restarts: 0,
         }
     }

@@ -13,13 +13,14 @@
 mod link;
 mod observation;
 mod peers;
+mod service;
 mod view;
 mod voting;
 
 use self::observation::Observation;
 use self::peers::{Peer, reject};
 use self::voting::Cast;
-use super::evidence::{Attestation, TickState, UnitState};
+use super::evidence::{Attestation, ServiceReading, TickState, UnitState};
 use super::failure_detector::SelfHealth;
 use super::policy::Policy;
 use super::roster::Roster;
@@ -118,6 +119,15 @@ pub enum GuardianInput {
         /// What it said.
         ticks: TickState,
         /// The challenge this reading was made for, if any.
+        challenge: Option<Nonce>,
+    },
+    /// This agent looked at a service itself.
+    ServiceRead {
+        /// Which.
+        subject: SubjectName,
+        /// What it saw.
+        reading: ServiceReading,
+        /// The challenge this look was made for, if any.
         challenge: Option<Nonce>,
     },
     /// How late this guardian's own timers are; feeds its own health score.
@@ -359,6 +369,9 @@ impl<C: StatementCodec> Guardian<C> {
                 if self.observe(&subject, |seen| seen.ticks_read(now, pid, ticks, challenge)) == Some(false) {
                     reject("wrong_peer", None, out);
                 }
+            }
+            GuardianInput::ServiceRead { subject, reading, challenge } => {
+                self.observe(&subject, |seen| seen.service_read(now, reading, challenge));
             }
             GuardianInput::TimerLate(late) => {
                 self.health.note(now, late);

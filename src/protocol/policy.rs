@@ -2,7 +2,7 @@
 //!
 //! A policy comes from root-owned configuration only (rule S7); no message carries any part of it but its digest.
 
-use super::evidence::{ExitZero, FaultClass};
+use super::evidence::{Activity, ExitZero, FaultClass, Reason, Remedy, UnitReading, UnitState};
 use super::statement::ActionKind;
 use super::types::{Digest, PersonaId, SubjectName, VendorId};
 use std::collections::BTreeMap;
@@ -103,6 +103,16 @@ impl Action {
         }
     }
 
+    /// Whether it is what a reason of a k3s calls for. Calling a human always is.
+    pub const fn serves(&self, remedy: Remedy) -> bool {
+        match self {
+            Self::Restart | Self::ResetFailed | Self::Run { .. } | Self::Stop => matches!(remedy, Remedy::Restart),
+            Self::MoveAside { .. } => matches!(remedy, Remedy::MoveAside),
+            Self::CopyAside { .. } => matches!(remedy, Remedy::CopyAside),
+            Self::Page => true,
+        }
+    }
+
     /// Whether a new process is all that is to be seen of it.
     pub const fn is_restart(&self) -> bool {
         matches!(self, Self::Restart | Self::ResetFailed)
@@ -155,6 +165,29 @@ pub struct SubjectPolicy {
     pub ladder: Vec<RungPolicy>,
     /// Its budget.
     pub budget: BudgetPolicy,
+}
+
+impl SubjectPolicy {
+    /// Whether a step answers a fault of this subject (rule S7). Only of a k3s is the fault so well known that it matters: a
+    /// restart helps no damaged datastore, and copying one helps no API server that hangs.
+    pub fn answers(&self, action: &Action, reason: Reason) -> bool {
+        self.kind != SubjectKind::K3s || action.serves(reason.remedy())
+    }
+
+    /// How long a step may take beyond `act_timeout`. A k3s takes its time to stop (systemd grants it 90 s).
+    pub const fn longest(&self, action: &Action) -> Duration {
+        match (&self.kind, action) {
+            (SubjectKind::K3s, Action::Restart | Action::ResetFailed | Action::Stop) => Duration::from_secs(120),
+            _ => action.longest(),
+        }
+    }
+
+    /// Whether soft evidence may speak of a unit in this state: it runs. A k3s may also be starting for ever.
+    pub fn may_be_unwell(&self, unit: &UnitState, reading: UnitReading) -> bool {
+        let starts = unit.activity == Activity::Activating && unit.main_pid.is_some();
+        let is_left_to_itself = matches!(reading, UnitReading::Unknown(Reason::Starting | Reason::JobPending));
+        reading == UnitReading::Running || (self.kind == SubjectKind::K3s && starts && is_left_to_itself)
+    }
 }
 
 /// Deadlines of one fault class.

@@ -41,7 +41,7 @@ use super::signing::SigningKey;
 use super::statement::{JournalHead, Outcome, StatementCodec, Verified, Vote};
 use super::types::{BootId, Digest, Nonce, PersonaId, SetEpoch, SubjectName, Timestamp, VendorId, WardenInstance};
 use super::view::HeldBy;
-use super::vote_keeper::Ballot;
+use super::vote_keeper::{Ballot, Tally};
 use admission::Guardian;
 use orders::Hold;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -330,7 +330,7 @@ impl<C: StatementCodec> Warden<C> {
                 (FaultClass::Crash, Some(UnitReading::Crashed(_))) => {
                     return Some(Move::Certify(class, BTreeSet::new(), detection));
                 }
-                (FaultClass::Hang | FaultClass::Broken, Some(UnitReading::Running)) if self.may_challenge(subject) => {
+                (FaultClass::Hang | FaultClass::Broken, _) if self.may_challenge(subject) => {
                     return Some(Move::Challenge(class, detection));
                 }
                 _ => {}
@@ -347,7 +347,7 @@ impl<C: StatementCodec> Warden<C> {
     ) -> Option<Move> {
         let Challenged { class, nonce, deadline, detection, silent, pid, .. } = challenged;
         let same_process = subject.unit.is_some_and(|unit| unit.main_pid == Some(*pid));
-        if !matches!(reading, Some(UnitReading::Running)) || !same_process {
+        if !Self::may_be_unwell(subject, reading) || !same_process {
             return Some(Move::To(State::Suspect, "unit_changed"));
         }
         if self.soft_block(subject).is_some() {
@@ -387,7 +387,7 @@ impl<C: StatementCodec> Warden<C> {
         let tally = subject.votes.tally(self.now, class, self.ballot(subject, class));
         let still = match class {
             FaultClass::Crash => matches!(reading, Some(UnitReading::Crashed(_))),
-            _ => matches!(reading, Some(UnitReading::Running)),
+            _ => Self::may_be_unwell(subject, reading),
         };
         let confirmed =
             class != FaultClass::Broken || tally.vendors.intersection(&certified.confirmed).count() >= self.roster.q();
@@ -403,6 +403,12 @@ impl<C: StatementCodec> Warden<C> {
         let Some(rung) = subject.policy.ladder.get(subject.episode.rung.0 as usize) else {
             return Some(Move::NextRung("ladder_spent"));
         };
+        match self.answers(subject, &tally, &rung.action) {
+            Some(true) => {}
+            Some(false) => return Some(Move::NextRung("no_answer_to_the_fault")),
+            // Another vote may tell; this one waits no longer than its certificate.
+            None => return None,
+        }
         if self.policy.mode == Mode::Observe {
             return Some(Move::WouldAct);
         }
@@ -566,6 +572,24 @@ impl<C: StatementCodec> Warden<C> {
     /// What PID 1 says of it, by the same code that guardians use.
     fn reading(&self, subject: &Subject) -> Option<UnitReading> {
         subject.unit.as_ref().map(|unit| classify_unit(unit, subject.policy.exit_zero, self.now))
+    }
+
+    /// Whether soft evidence may speak of it.
+    fn may_be_unwell(subject: &Subject, reading: Option<UnitReading>) -> bool {
+        let unit = subject.unit.as_ref().zip(reading);
+        unit.is_some_and(|(unit, reading)| subject.policy.may_be_unwell(unit, reading))
+    }
+
+    /// Rule S7: whether a step answers what is wrong; `None` while no quorum agrees on that, so that no single vendor chooses a
+    /// step or skips one. The reasons are the voters' own, signed with their votes.
+    fn answers(&self, subject: &Subject, tally: &Tally<'_>, action: &Action) -> Option<bool> {
+        let vendors_that_say = |answer: bool| {
+            let votes = tally.votes.iter();
+            let saying = votes.filter(|vote| subject.policy.answers(action, vote.attestation.reason) == answer);
+            let members = saying.filter_map(|vote| self.roster.member(&vote.header.persona));
+            members.map(|member| &member.vendor).collect::<BTreeSet<_>>().len()
+        };
+        [true, false].into_iter().find(|answer| vendors_that_say(*answer) >= self.roster.q())
     }
 
     fn ballot<'a>(&self, subject: &'a Subject, class: FaultClass) -> Ballot<'a> {

@@ -246,6 +246,8 @@ impl UnitReport {
             stop_requested: self.stop_requested,
             frozen: false,
             active_since: self.active_since_ns.map(Timestamp::from_nanos),
+            // Here a start is over at once.
+            began_at: self.active_since_ns.map(Timestamp::from_nanos),
             restarts: self.restarts,
         };
         Ok((subject(&self.subject)?, state))
@@ -388,6 +390,7 @@ mod tests {
                 main_pid: Some(17),
                 last_exit: LastExit::Signal(9),
                 active_since: Some(Timestamp::from_nanos(5)),
+                began_at: Some(Timestamp::from_nanos(5)),
                 restarts: 3,
                 job_pending: true,
                 ..UnitState::never_started(incarnation)

@@ -7,6 +7,7 @@
 //! * A HANG is killed first: a stopped process would use up the whole stop time-out. What systemd makes of the death is
 //!   awaited before anything else is done, so that its own restart and ours never race: only a unit that is then CRASHED, by
 //!   the very reading that voters use, is restarted.
+//! * Of a k3s only the main process is killed, and only where its start never ends: its containers live beside it.
 //! * Of a `run`, `move-aside` or `copy-aside` rung only the name is passed on; root reads in its own configuration what is to
 //!   be done.
 
@@ -18,8 +19,8 @@ use crate::backend::{ActReport, BackendError};
 use crate::clock;
 use crate::config::paths::Paths;
 use crate::config::{never, rung};
-use crate::protocol::evidence::{ExitZero, FaultClass, Reason, UnitReading, UnitState, classify_unit};
-use crate::protocol::policy::{Action, Policy, RungPolicy, SubjectPolicy};
+use crate::protocol::evidence::{Activity, ExitZero, FaultClass, Reason, UnitReading, UnitState, classify_unit};
+use crate::protocol::policy::{Action, Policy, RungPolicy, SubjectKind, SubjectPolicy};
 use crate::protocol::types::{Incarnation, SubjectName};
 use rustix::process::Signal;
 use std::path::Path;
@@ -37,13 +38,19 @@ const OUTPUT_MAX: u64 = 4096;
 pub(super) async fn act(live: &Live, policy: &Policy, paths: &Paths, deed: &Deed) -> Result<ActReport, BackendError> {
     let (subject, rung) = allowed(policy, paths.state(), deed)?;
     let hand = Hand { live, subject, deed };
-    let hangs = deed.class == FaultClass::Hang;
+    let hangs = deed.class == FaultClass::Hang || hand.starts_for_ever().await?;
     match &rung.action {
         Action::Restart => hand.restart(hangs, false).await?,
         Action::ResetFailed => hand.restart(hangs, true).await?,
         Action::Stop => hand.stop(hangs).await?,
         Action::Run { limit, .. } => return hand.rung(paths, *limit + JOB_LIMIT).await,
-        Action::CopyAside { .. } => return hand.rung(paths, JOB_LIMIT).await,
+        Action::CopyAside { .. } => {
+            // What a k3s writes while it is copied makes the copy worthless.
+            if subject.kind == SubjectKind::K3s {
+                return hand.stop_and_copy(paths).await;
+            }
+            return hand.rung(paths, JOB_LIMIT).await;
+        }
         Action::MoveAside { .. } => {
             let moved = hand.rung(paths, JOB_LIMIT).await?;
             hand.restart(hangs, false).await.map_err(begun)?;
@@ -79,15 +86,14 @@ struct Hand<'a> {
 impl Hand<'_> {
     /// Queues a job, if the unit is still what was voted on right before, and the order still in time.
     async fn order(&self, job: Job) -> Result<String, BackendError> {
-        let (unit, run) = (self.subject.unit.clone(), self.deed.run);
-        let exit_zero = self.exit_zero();
+        let (subject, run) = (self.subject.clone(), self.deed.run);
         // A hang was killed on this order already, and that took its time.
         let timely = (self.deed.class != FaultClass::Hang).then(|| self.deed.clone());
         let check = Box::new(move |state: &UnitState| {
             if timely.as_ref().is_some_and(|deed| !deed.is_timely(clock::now())) {
                 return Err(BackendError::Untouched("the order came too late".into()));
             }
-            check(state, &unit, run, exit_zero)
+            check(state, &subject, run)
         });
         let order = Order { subject: self.deed.subject.clone(), run, check, job };
         let (answer, queued) = oneshot::channel();
@@ -98,7 +104,15 @@ impl Hand<'_> {
     /// The same, for what is no job of the unit's own.
     async fn check(&self) -> Result<(), BackendError> {
         let state = read(self.live, &self.deed.subject).await?;
-        check(&state, self.subject.unit.as_str(), self.deed.run, self.exit_zero())
+        check(&state, self.subject, self.deed.run)
+    }
+
+    /// Whether it is a k3s that is being started and never done: its start is a job, which ends with its process.
+    async fn starts_for_ever(&self) -> Result<bool, BackendError> {
+        if self.subject.kind != SubjectKind::K3s || self.deed.class != FaultClass::Broken {
+            return Ok(false);
+        }
+        Ok(read(self.live, &self.deed.subject).await?.activity == Activity::Activating)
     }
 
     fn exit_zero(&self) -> ExitZero {
@@ -118,6 +132,17 @@ impl Hand<'_> {
         self.done(job, JOB_LIMIT, || format!("restart of {unit}")).await
     }
 
+    /// Keeps systemd from starting it again, copies, and leaves it so: only a human knows what its data should be. One that
+    /// runs is not stopped for that.
+    async fn stop_and_copy(&self, paths: &Paths) -> Result<ActReport, BackendError> {
+        let state = read(self.live, &self.deed.subject).await?;
+        if state.is_running() {
+            return Err(BackendError::Untouched(format!("{} runs: it is not stopped for a copy", self.subject.unit)));
+        }
+        self.stop(false).await?;
+        self.carry_out_rung(paths, JOB_LIMIT).await.map_err(begun)
+    }
+
     async fn stop(&self, hangs: bool) -> Result<(), BackendError> {
         let unit = self.subject.unit.as_str();
         let job = self.order(Job::Stop).await?;
@@ -133,7 +158,9 @@ impl Hand<'_> {
     async fn kill(&self) -> Result<bool, BackendError> {
         let unit = self.subject.unit.as_str();
         let manager = manager(&self.live.connection).await.map_err(refused)?;
-        manager.kill_unit(unit, "all", Signal::KILL.as_raw()).await.map_err(refused)?;
+        // In a k3s' control group its containers live.
+        let whom = if self.subject.kind == SubjectKind::K3s { "main" } else { "all" };
+        manager.kill_unit(unit, whom, Signal::KILL.as_raw()).await.map_err(refused)?;
         let mut states = self.live.states.clone();
         let settled = states.wait_for(|states| {
             let state = states.get(&self.deed.subject).copied().flatten();
@@ -175,9 +202,13 @@ impl Hand<'_> {
 
     /// Has root carry the rung out.
     async fn rung(&self, paths: &Paths, limit: Duration) -> Result<ActReport, BackendError> {
+        self.check().await?;
+        self.carry_out_rung(paths, limit).await
+    }
+
+    async fn carry_out_rung(&self, paths: &Paths, limit: Duration) -> Result<ActReport, BackendError> {
         let (subject, number) = (&self.deed.subject, self.deed.rung);
         let unit = rung::unit(subject, number);
-        self.check().await?;
         let manager = manager(&self.live.connection).await.map_err(refused)?;
         let job = manager.start_unit(&unit, FAIL).await.map_err(refused)?;
         let ended = self.done(job.to_string(), limit, || unit.clone()).await;
@@ -217,14 +248,19 @@ fn begun(error: BackendError) -> BackendError {
 }
 
 /// Whether a unit is still what was voted on.
-fn check(state: &UnitState, unit: &str, wanted: Incarnation, exit_zero: ExitZero) -> Result<(), BackendError> {
+fn check(state: &UnitState, subject: &SubjectPolicy, wanted: Incarnation) -> Result<(), BackendError> {
+    let unit = &subject.unit;
     if state.incarnation != wanted {
         return Err(BackendError::Untouched(format!("{unit} is run {} now, not {wanted}", state.incarnation)));
+    }
+    let reading = classify_unit(state, subject.exit_zero, clock::now());
+    if reading != UnitReading::Running && subject.may_be_unwell(state, reading) {
+        return Ok(());
     }
     if state.job_pending {
         return Err(BackendError::Untouched(format!("a job is queued for {unit}")));
     }
-    match classify_unit(state, exit_zero, clock::now()) {
+    match reading {
         UnitReading::Operator(reason) => Err(BackendError::Untouched(format!("{unit} is the operator's ({reason})"))),
         UnitReading::Unknown(reason) => Err(BackendError::Untouched(format!("{unit} is not to be judged ({reason})"))),
         UnitReading::Running | UnitReading::Crashed(_) => Ok(()),

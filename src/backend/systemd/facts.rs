@@ -189,6 +189,8 @@ impl Facts {
             frozen: !matches!(self.freezer_state.as_str(), "" | "running"),
             active_since: (activity == Activity::Active && self.active_enter_at != 0)
                 .then(|| clocks.boot_time(self.active_enter_at)),
+            began_at: (matches!(activity, Activity::Active | Activity::Activating) && self.inactive_exit_at != 0)
+                .then(|| clocks.boot_time(self.inactive_exit_at)),
             restarts: self.restarts,
         })
     }

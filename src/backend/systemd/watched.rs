@@ -100,6 +100,11 @@ fn alike(a: Option<UnitState>, b: Option<UnitState>) -> bool {
     {
         b.active_since = a.active_since;
     }
+    if let (Some(before), Some(began)) = (a.began_at, b.began_at)
+        && near(before, began)
+    {
+        b.began_at = a.began_at;
+    }
     a == b
 }
 

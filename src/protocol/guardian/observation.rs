@@ -10,16 +10,20 @@
 //!    episode only a good tick is UP;
 //! 5. otherwise UP: idle between ticks, and a long tick, are healthy.
 //!
+//! Of a k3s everything but the operator's wish is left to [`super::service`].
+//!
 //! Liveness (pings, heartbeats) and progress (ticks) never refresh each other.
 
 use super::super::evidence::{
-    Attestation, Evidence, ExitZero, FaultClass, Reason, TickState, UnitReading, UnitState, Verdict, classify_unit,
+    Attestation, Evidence, ExitZero, FaultClass, Reason, ServiceReading, TickState, UnitReading, UnitState, Verdict,
+    classify_unit,
 };
 use super::super::failure_detector::{HangDetector, Liveness, SelfHealth};
 use super::super::policy::{SubjectKind, SubjectPolicy, Timing};
 use super::super::types::{
     BootId, Digest, EpisodeId, Incarnation, InvocationId, Nonce, PersonaId, SubjectName, Timestamp,
 };
+use super::service::{Service, Word};
 use std::time::Duration;
 
 /// A wrapper's ticks, as it told them.
@@ -54,6 +58,8 @@ pub(super) struct Observation {
     pub(super) distrusted: bool,
     has_ticks: bool,
     reading: Option<Reading>,
+    /// What is looked at by probes, and has neither pings nor ticks.
+    service: Option<Service>,
     /// The newest challenge that a reading was made for.
     challenge_met: Option<Nonce>,
     pub(super) fault: Option<EpisodeFault>,
@@ -88,6 +94,7 @@ impl Observation {
             distrusted: false,
             has_ticks: matches!(policy.kind, SubjectKind::Wrapper(_)),
             reading: None,
+            service: (policy.kind == SubjectKind::K3s).then(Service::default),
             challenge_met: None,
             fault: None,
             raw: Digest::default(),
@@ -138,6 +145,9 @@ impl Observation {
     fn begin_run(&mut self, now: Timestamp, state: &UnitState, timing: &Timing) {
         self.wrong_peer = false;
         self.reading = None;
+        if let Some(service) = &mut self.service {
+            service.begin_run();
+        }
         self.challenge_met = None;
         if let Some(detector) = &mut self.detector {
             detector.restart(now, state.active_since.unwrap_or(now) + timing.start_grace);
@@ -187,6 +197,17 @@ impl Observation {
         genuine
     }
 
+    /// A look at the service itself. One at another run than the one that PID 1 shows now is worth nothing.
+    pub(super) fn service_read(&mut self, now: Timestamp, reading: ServiceReading, challenge: Option<Nonce>) {
+        let Some(service) = &mut self.service else { return };
+        if self.unit.is_none_or(|unit| unit.incarnation != reading.run) {
+            return;
+        }
+        self.challenge_met = challenge.or(self.challenge_met);
+        service.look(now, reading);
+        self.rehash();
+    }
+
     /// The node or the observer slept: silence so far proves nothing.
     pub(super) fn excuse(&mut self, now: Timestamp, grace: Duration) {
         if let Some(detector) = &mut self.detector {
@@ -212,7 +233,8 @@ impl Observation {
 
     fn rehash(&mut self) {
         let ticks = self.reading.as_ref().map(|reading| &reading.ticks);
-        self.raw = Digest::of(format!("{:?} {ticks:?}", self.unit).as_bytes());
+        let looked = self.service.as_ref().and_then(Service::digest);
+        self.raw = Digest::of(format!("{:?} {ticks:?} {looked:?}", self.unit).as_bytes());
     }
 
     /// Forms the attestation anew; returns whether the word changed (not only its time).
@@ -255,9 +277,15 @@ impl Observation {
             return unknown(Reason::CannotSee);
         };
         let hard = |attestation| Attestation { evidence: Evidence::Hard, ..attestation };
-        match classify_unit(&unit, self.exit_zero, now) {
-            UnitReading::Crashed(reason) => return hard(word(Verdict::Down, Some(FaultClass::Crash), reason)),
+        let reading = classify_unit(&unit, self.exit_zero, now);
+        if let Some(service) = self.service.as_ref().filter(|_| !matches!(reading, UnitReading::Operator(_))) {
+            let Word { verdict, class, evidence, reason, observed_at } =
+                service.word(now, &unit, reading, health, timing);
+            return Attestation { evidence, observed_at, ..word(verdict, class, reason) };
+        }
+        match reading {
             UnitReading::Operator(reason) => return hard(word(Verdict::Unknown, Some(FaultClass::Operator), reason)),
+            UnitReading::Crashed(reason) => return hard(word(Verdict::Down, Some(FaultClass::Crash), reason)),
             UnitReading::Unknown(reason) => return hard(unknown(reason)),
             UnitReading::Running => {}
         }

@@ -3,6 +3,7 @@
 mod abstaining;
 mod alone;
 mod equivocation;
+mod service;
 mod silence;
 mod ticks;
 mod votes;

@@ -13,7 +13,7 @@ use super::api::NotDone;
 use super::permit::{ActionPermit, Attempt};
 use super::{State, Subject, Warden, WardenEffect, WardenEvent, node_budget};
 use crate::protocol::episode::{Acting, Phase};
-use crate::protocol::evidence::{FaultClass, UnitReading, UnitState, classify_unit};
+use crate::protocol::evidence::{Activity, FaultClass, UnitReading, UnitState, classify_unit};
 use crate::protocol::policy::{Action, SubjectKind};
 use crate::protocol::record::{OpenIntent, Record};
 use crate::protocol::signing::VerifyingKey;
@@ -36,7 +36,7 @@ impl<C: StatementCodec> Warden<C> {
         let (attempt, incarnation, class) = (subject.attempt(), subject.episode.incarnation, certified.class);
         let on_persona = subject.policy.kind.persona().is_some();
         let rung = subject.policy.ladder.get(attempt.rung.0 as usize);
-        let longest = rung.map_or(Duration::ZERO, |rung| rung.action.longest());
+        let longest = rung.map_or(Duration::ZERO, |rung| subject.policy.longest(&rung.action));
         self.node.charge(&timing, accumulated);
         let node = self.node.entry(None, accumulated);
         self.journal_ledger(name);
@@ -121,8 +121,10 @@ impl<C: StatementCodec> Warden<C> {
         let reading = classify_unit(unit, subject.policy.exit_zero, self.now);
         let as_certified = match acting.class {
             FaultClass::Crash => matches!(reading, UnitReading::Crashed(_)),
-            _ => reading == UnitReading::Running,
+            _ => subject.policy.may_be_unwell(unit, reading),
         };
+        // A start that never ends is a job of its own; any other is somebody's wish.
+        let starts = unit.activity == Activity::Activating && as_certified;
         if self.damage.is_some() {
             Some("journal")
         } else if self.stopping {
@@ -131,7 +133,7 @@ impl<C: StatementCodec> Warden<C> {
             Some("hold")
         } else if unit.incarnation != acting.incarnation {
             Some("other_incarnation")
-        } else if unit.job_pending {
+        } else if unit.job_pending && !starts {
             Some("job_pending")
         } else if let UnitReading::Operator(reason) = reading {
             Some(reason.as_str())
@@ -154,6 +156,10 @@ impl<C: StatementCodec> Warden<C> {
             }
             Err(NotDone::Failed(text)) => self.close(&name, Outcome::Failed, &text),
             Ok(()) => {
+                if let Some(Action::CopyAside { .. }) = self.action_of(&name, attempt) {
+                    let text = format!("the datastore of {name} was put aside, and {name} is left stopped: {output}");
+                    self.page("copied_aside", Some(&name), &text);
+                }
                 if self.action_of(&name, attempt).is_some_and(|action| action.is_restart()) {
                     self.new_process_seen(&name);
                 } else {

@@ -6,12 +6,14 @@
 //! * challenges run one at a time, the oldest suspicion first;
 //! * **S6** the node's day, and each vendor's share of it;
 //! * Frozen: soft evidence rests after a resume, while q vendors accuse most of the node at once, and, for at most
-//!   `pair_freeze`, where two vendors accuse each other of BROKEN. Hard evidence is never frozen.
+//!   `pair_freeze`, where two vendors accuse each other of BROKEN, and while a quorum says that the host is in doubt. Hard
+//!   evidence is never frozen.
 
 use super::{Move, State, Subject, VOTABLE, Warden, WardenEffect, WardenEvent};
 use crate::protocol::episode::{Certified, Challenged};
-use crate::protocol::evidence::{Attestation, Evidence, FaultClass};
+use crate::protocol::evidence::{Attestation, Evidence, FaultClass, Reason};
 use crate::protocol::ladder::BudgetSpent;
+use crate::protocol::policy::SubjectKind;
 use crate::protocol::statement::StatementCodec;
 use crate::protocol::types::{Nonce, SubjectName, Timestamp, VendorId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -114,7 +116,8 @@ impl<C: StatementCodec> Warden<C> {
         subject.state == State::Suspect
             && self.soft_block(subject).is_none()
             && self.now >= subject.soft_from
-            && subject.unit.is_some_and(|unit| unit.is_running() && unit.main_pid.is_some())
+            && Self::may_be_unwell(subject, self.reading(subject))
+            && subject.unit.is_some_and(|unit| unit.main_pid.is_some())
             && VOTABLE.iter().filter(|class| class.evidence() == Evidence::Soft).any(|class| {
                 !self.would_have_already(subject, *class)
                     && subject.votes.tally(self.now, *class, self.ballot(subject, *class)).is_quorum(&self.roster)
@@ -245,11 +248,20 @@ impl<C: StatementCodec> Warden<C> {
         if self.mass_accusation {
             return Some("mass_accusation");
         }
+        if self.host_is_in_doubt(subject) {
+            return Some("host_in_doubt");
+        }
         let vendor = subject.policy.vendor.as_ref()?;
         let disputed = self.disputes.iter().any(|((one, other), since)| {
             (one == vendor || other == vendor) && self.now < *since + self.policy.timing.pair_freeze
         });
         disputed.then_some("mutual_accusation")
+    }
+
+    /// Whether a quorum says that the host, and not the subject, is to be looked at.
+    pub(super) fn host_is_in_doubt(&self, subject: &Subject) -> bool {
+        let doubts = |word: &Attestation| word.reason == Reason::HostInDoubt;
+        subject.vendors_saying(self.now, self.word_ttl(), doubts).len() >= self.roster.q()
     }
 
     /// Looks for accusations that say more about the host, or about the accusers, than about the accused.
@@ -310,6 +322,24 @@ impl<C: StatementCodec> Warden<C> {
         for (name, reason) in suffering {
             let text = format!("{name} cannot work ({reason}): no restart helps against that");
             self.page("environment", Some(&name), &text);
+        }
+        self.look_for_calls();
+    }
+
+    /// A k3s of which a quorum says the same that nobody but a human can settle.
+    fn look_for_calls(&mut self) {
+        let mut calls = Vec::new();
+        for subject in self.subjects.values().filter(|subject| subject.policy.kind == SubjectKind::K3s) {
+            for reason in Reason::ALL.iter().copied().filter(|reason| reason.calls_human()) {
+                let says = |word: &Attestation| word.repairable_fault().is_none() && word.reason == reason;
+                if subject.vendors_saying(self.now, self.word_ttl(), says).len() >= self.roster.q() {
+                    calls.push((subject.name.clone(), reason));
+                }
+            }
+        }
+        for (name, reason) in calls {
+            let text = format!("{name} wants a human ({reason}): nothing is done, see `zeta-bft explain {name}`");
+            self.page("wants_human", Some(&name), &text);
         }
     }
 

@@ -23,7 +23,8 @@ impl<C: StatementCodec> Warden<C> {
             .or_else(|| self.spoken_class(&subject.words))
             .is_some_and(|class| class.evidence() == Evidence::Soft && class.is_votable());
         let gathering = matches!(own, StateName::Suspect | StateName::Challenged);
-        if gathering && soft && self.soft_block(subject).is_some() { StateName::Frozen } else { own }
+        let in_doubt = own == StateName::Healthy && self.host_is_in_doubt(subject);
+        if in_doubt || (gathering && soft && self.soft_block(subject).is_some()) { StateName::Frozen } else { own }
     }
 
     fn held_by(&self, subject: &Subject) -> Option<HeldBy> {

@@ -5,6 +5,7 @@ mod bench;
 mod budgets;
 mod challenges;
 mod journal;
+mod k3s;
 mod liars;
 mod operator;
 mod settling;

@@ -156,12 +156,16 @@ pub(super) struct Alone {
 
 impl Alone {
     pub(super) fn new() -> Self {
+        Self::with(policy())
+    }
+
+    pub(super) fn with(policy: Arc<Policy>) -> Self {
         let config = GuardianConfig {
             persona: persona("lior"),
             persona_key: key("lior"),
             session_key: session_key("lior"),
             roster: Arc::new(fixture::roster()),
-            policy: policy(),
+            policy,
             boot: BOOT,
             codec: Proto,
             last_receipt: None,

@@ -334,8 +334,23 @@ impl Bench {
         self.heartbeat_with(name, says, Vec::new());
     }
 
+    /// A heartbeat with these words, and UP of all others.
+    pub(super) fn speak(&mut self, name: &str, says: &[(&str, Verdict, Option<FaultClass>, Reason)]) {
+        let names: Vec<_> = self.policy.subjects.keys().cloned().collect();
+        let word = |about: &SubjectName| {
+            let plain = self.word(about.as_str(), None);
+            match says.iter().find(|(who, ..)| *who == about.as_str()) {
+                Some((_, verdict, class, reason)) => {
+                    Attestation { verdict: *verdict, class: *class, reason: *reason, ..plain }
+                }
+                None => plain,
+            }
+        };
+        let attestations = names.iter().map(word).collect();
+        self.beat(name, attestations, Vec::new());
+    }
+
     pub(super) fn heartbeat_with(&mut self, name: &str, says: &[(&str, FaultClass)], heads: Vec<Head>) {
-        let header = self.header(name);
         let names: Vec<_> = self.policy.subjects.keys().cloned().collect();
         let attestations = names
             .iter()
@@ -344,6 +359,11 @@ impl Bench {
                 self.word(about.as_str(), fault)
             })
             .collect();
+        self.beat(name, attestations, heads);
+    }
+
+    fn beat(&mut self, name: &str, attestations: Vec<Attestation>, heads: Vec<Head>) {
+        let header = self.header(name);
         let heartbeat = Heartbeat { header, attestations, health: 0, heads, receipt: JournalHead::default() };
         self.step(WardenInput::Submitted(self.seal(name, &heartbeat)));
     }
