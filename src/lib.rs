@@ -15,6 +15,7 @@ pub mod http;
 pub mod inspect;
 pub mod journal;
 pub mod keys;
+pub mod lookout;
 pub mod metrics;
 pub mod observe;
 pub mod page;

@@ -23,6 +23,7 @@ pub mod history;
 pub mod hold;
 pub mod init;
 pub mod keygen;
+pub mod lookout;
 pub mod man;
 pub mod page;
 pub mod polkit;
@@ -96,6 +97,9 @@ enum Command {
     /// Carries out what the warden decided: what `zeta-bft-hand.service` runs.
     #[command(hide = true)]
     Hand(hand::Args),
+    /// Looks at what root alone may read, and tells agents: what `zeta-bft-lookout.service` runs.
+    #[command(hide = true)]
+    Lookout(lookout::Args),
     /// Carries one rung of a ladder out: what `zeta-bft-rung@.service` runs.
     #[command(hide = true)]
     Rung(rung::Args),
@@ -140,6 +144,7 @@ impl Cli {
             Command::Completions(args) => completions::run(&args),
             Command::Man => man::run(),
             Command::Hand(args) => hand::run(&paths, args),
+            Command::Lookout(args) => lookout::run(&paths, args),
             Command::Rung(args) => rung::run(&paths, &args),
             Command::Page(args) => page::run(&paths, &args),
             Command::Polkit(args) => polkit::run(args),

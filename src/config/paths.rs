@@ -3,7 +3,7 @@
 //! Each daemon writes below folders of its own in `run` and `state` (`warden`, `agent-otto`, `wrap-otto`), so that on a node
 //! each can belong to the daemon's user and nobody can put a socket in another's place.
 
-use crate::protocol::types::PersonaId;
+use crate::protocol::types::{PersonaId, SubjectName};
 use std::path::{Path, PathBuf};
 
 /// The folders and files of one node.
@@ -140,6 +140,11 @@ impl Paths {
     /// Where the hand takes the warden's orders; systemd listens there for it.
     pub fn hand_socket(&self) -> PathBuf {
         self.run.join("hand.sock")
+    }
+    /// Where the lookout publishes what it sees of a subject.
+    pub fn lookout(&self, subject: &SubjectName) -> PathBuf {
+        // A name may hold a `/`, and never an `@`.
+        self.run.join("lookout").join(format!("{}.json", subject.as_str().replace('/', "@")))
     }
     /// Where the warden leaves a page for the unit that sends it.
     pub fn page(&self, instance: &str) -> PathBuf {

@@ -1,10 +1,12 @@
-//! What an agent sees of k3s itself: one [`Look`] at a time, taken without privilege, each agent on its own.
+//! What an agent sees of k3s itself: one [`Look`] at a time, taken without privilege, each agent on its own. What root alone
+//! may read (files, journal) it has from the [`lookout`].
 //!
 //! * A status code decides; a body only explains. A 401 says that somebody answers, and nothing of how well.
 //! * An answer counts only from whom the pinned CA vouches for: a stranger on the port is [`Probe::Stranger`], which is not to
 //!   be seen, and never a fault.
 //! * What could not be looked at is `None` or [`Probe::Off`]: not being seen is not being unwell.
 
+pub(crate) mod aside;
 mod certificates;
 pub mod classify;
 mod clock_sync;
@@ -13,6 +15,8 @@ pub mod fatal;
 mod files;
 pub mod history;
 mod listener;
+pub mod lookout;
+mod mask;
 mod observer;
 mod probe;
 mod settings;
@@ -26,6 +30,7 @@ pub use observer::{Observer, UnitRun};
 pub use settings::{Credential, K3sSettings, Role, SettingsError};
 
 use crate::protocol::types::{Incarnation, Timestamp};
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -74,7 +79,8 @@ impl Probe {
 }
 
 /// A file system that k3s needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Mount {
     /// Where.
     pub path: PathBuf,
@@ -89,7 +95,8 @@ pub struct Mount {
 }
 
 /// A certificate that k3s uses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Certificate {
     /// Its file, or the port that showed it.
     pub place: String,

@@ -2,8 +2,9 @@
 //!
 //! The journal is open to root and the group `systemd-journal` alone. Who may read it runs [`arguments`] and gives what comes
 //! out to [`last_fatal`]. Only what journald itself says of a line (`_…` fields) decides whose it is; the line is whatever k3s
-//! and its children printed, and is treated as hostile.
+//! and its children printed, and is treated as hostile. What looks like a secret in it is masked before it is cut.
 
+use super::mask::mask;
 use crate::observe::ticks::plain;
 use crate::protocol::types::InvocationId;
 use serde_json::Value;
@@ -12,56 +13,65 @@ use std::io::{self, BufRead};
 
 /// Most bytes of a fatal line that are kept.
 pub const FATAL_MAX: usize = 1024;
-/// Most entries that are asked for.
-const ENTRIES: &str = "500";
+/// Most entries that are asked for. Behind the fatal line of a Go program stand the stacks of all its goroutines: an API
+/// server's are some twenty thousand lines.
+const ENTRIES: &str = "40000";
 /// An entry longer than this is passed over.
 const ENTRY_MAX: usize = 64 * 1024;
 /// Most bytes that are read: what is older does not count.
-const READ_MAX: u64 = 8 * 1024 * 1024;
+const READ_MAX: u64 = 32 * 1024 * 1024;
+/// Runs whose lines count: the present one and the one before it.
+const RUNS: usize = 2;
 
-/// How `journalctl` is asked for what [`last_fatal`] reads: newest first, one JSON object a line.
+/// A line that a run ended by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fatal {
+    /// On one line, at most [`FATAL_MAX`] bytes, without secrets.
+    pub line: String,
+    /// The run that said it, if journald knew.
+    pub run: Option<InvocationId>,
+}
+
+/// How `journalctl` is asked for what [`last_fatal`] reads: this boot, newest first, one JSON object a line.
 pub fn arguments(unit: &str) -> Vec<String> {
-    let fixed = ["--reverse", "--quiet", "--no-pager", "--output=json"].map(str::to_owned);
+    let fixed = ["--boot", "--reverse", "--quiet", "--no-pager", "--output=json"].map(str::to_owned);
     let fields = "--output-fields=MESSAGE,_SYSTEMD_UNIT,_SYSTEMD_INVOCATION_ID".to_owned();
     fixed.into_iter().chain([fields, format!("--lines={ENTRIES}"), format!("_SYSTEMD_UNIT={unit}")]).collect()
 }
 
-/// The newest line that `unit` itself called fatal in one of `runs` (the present one and the one before it; none given: in
-/// any), on one line, at most [`FATAL_MAX`] bytes. `journal` is what [`arguments`] brings. Entries that make no sense are passed over.
+/// The newest line that `unit` itself called fatal in its present run, if PID 1 names one, or in the one before it: no more
+/// than two runs count. `journal` is what [`arguments`] brings. Entries that make no sense are passed over.
 ///
 /// # Errors
 /// What the reader says.
-pub fn last_fatal(journal: impl BufRead, unit: &str, runs: &[InvocationId]) -> io::Result<Option<String>> {
-    last(journal, unit, runs, is_fatal)
-}
-
-/// Like [`last_fatal`], for lines of the caller's own choice.
-///
-/// # Errors
-/// What the reader says.
-pub fn last(
-    journal: impl BufRead,
-    unit: &str,
-    runs: &[InvocationId],
-    chosen: impl Fn(&str) -> bool,
-) -> io::Result<Option<String>> {
-    let runs: Vec<String> = runs.iter().map(ToString::to_string).collect();
+pub fn last_fatal(journal: impl BufRead, unit: &str, present: Option<InvocationId>) -> io::Result<Option<Fatal>> {
+    let mut runs: Vec<InvocationId> = present.into_iter().collect();
     let mut journal = journal.take(READ_MAX);
-    let mut entry = Vec::new();
-    while let Some(whole) = next_line(&mut journal, &mut entry)? {
-        let of_unit = whole.then(|| serde_json::from_slice::<Entry>(&entry).ok()).flatten().filter(|entry| {
-            let run = entry.run.as_str().unwrap_or_default();
-            entry.unit == unit && (runs.is_empty() || runs.iter().any(|wanted| wanted == run))
-        });
-        if let Some(message) = of_unit.as_ref().and_then(|entry| text(&entry.message)) {
-            let line = plain(&message).split(['\n', '\r']).map(str::trim).collect::<Vec<_>>().join(" ");
-            let line = line.trim();
-            if chosen(line) {
-                return Ok(Some(line[..line.floor_char_boundary(FATAL_MAX)].to_owned()));
+    let mut bytes = Vec::new();
+    while let Some(whole) = next_line(&mut journal, &mut bytes)? {
+        let entry = whole.then(|| serde_json::from_slice::<Entry>(&bytes).ok()).flatten();
+        let Some(entry) = entry.filter(|entry| entry.unit == unit) else { continue };
+        let run = entry.run.as_str().and_then(invocation);
+        if let Some(run) = run.filter(|run| !runs.contains(run)) {
+            if runs.len() == RUNS {
+                return Ok(None);
             }
+            runs.push(run);
+        }
+        let Some(message) = text(&entry.message) else { continue };
+        let line = plain(&message).split(['\n', '\r']).map(str::trim).collect::<Vec<_>>().join(" ");
+        if is_fatal(line.trim()) {
+            let mut line = mask(line.trim()).into_owned();
+            line.truncate(line.floor_char_boundary(FATAL_MAX));
+            return Ok(Some(Fatal { line, run }));
         }
     }
     Ok(None)
+}
+
+/// A run as journald and PID 1 write it: 32 hexadecimal digits.
+pub(crate) fn invocation(text: &str) -> Option<InvocationId> {
+    InvocationId::from_slice(&data_encoding::HEXLOWER.decode(text.as_bytes()).ok()?)
 }
 
 #[derive(serde::Deserialize)]
@@ -109,9 +119,14 @@ fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option
     }
 }
 
-/// Whether the program itself calls a line fatal: logrus (k3s), klog (the parts of Kubernetes), zap (etcd), Go's runtime.
+/// Whether the program itself calls a line fatal: logrus (k3s), klog and cobra (the parts of Kubernetes), zap (etcd), Go's
+/// runtime.
 pub fn is_fatal(line: &str) -> bool {
     let logrus = || {
+        // As for a terminal.
+        if line.starts_with("FATA[") || line.starts_with("PANI[") {
+            return true;
+        }
         let head = line.split(" msg=").next().unwrap_or_default();
         line.starts_with("time=") && head.split_ascii_whitespace().any(|w| matches!(w, "level=fatal" | "level=panic"))
     };
@@ -124,7 +139,9 @@ pub fn is_fatal(line: &str) -> bool {
         line.starts_with('{') && [r#""level":"fatal""#, r#""level":"panic""#].iter().any(|level| head.contains(level))
     };
     let go = || line.starts_with("panic: ") || line.starts_with("fatal error: ");
-    logrus() || klog() || zap() || go()
+    // The last line of a command that cannot go on.
+    let cobra = || line.starts_with("Error: ");
+    logrus() || klog() || zap() || go() || cobra()
 }
 
 #[cfg(test)]
@@ -144,7 +161,7 @@ mod tests {
     }
 
     fn read(journal: &str) -> Option<String> {
-        last_fatal(journal.as_bytes(), "k3s.service", &[NOW, BEFORE]).unwrap()
+        last_fatal(journal.as_bytes(), "k3s.service", Some(NOW)).unwrap().map(|fatal| fatal.line)
     }
 
     #[test]
@@ -153,15 +170,19 @@ mod tests {
         let newest = entry("k3s.service", BEFORE, &TAKEN.into());
         let older = entry("k3s.service", BEFORE, &"panic: older".into());
         assert_eq!(read(&format!("{info}{newest}{older}")).as_deref(), Some(TAKEN));
+        let journal = format!("{info}{newest}{older}");
+        assert_eq!(last_fatal(journal.as_bytes(), "k3s.service", None).unwrap().unwrap().run, Some(BEFORE));
     }
 
     #[test]
     fn lines_of_other_units_other_runs_and_other_levels_do_not_count() {
         let elsewhere = entry("evil.service", NOW, &TAKEN.into());
+        let before = entry("k3s.service", BEFORE, &"going on".into());
         let long_ago = entry("k3s.service", InvocationId([3; 16]), &TAKEN.into());
         let quoted = entry("k3s.service", NOW, &r#"time="x" level=error msg="child: level=fatal msg=no""#.into());
-        assert_eq!(read(&format!("{elsewhere}{long_ago}{quoted}not json\n{{\n")), None);
-        assert!(last_fatal(long_ago.as_bytes(), "k3s.service", &[]).unwrap().is_some(), "any run, if none is named");
+        assert_eq!(read(&format!("{elsewhere}{quoted}not json\n{{\n{before}{long_ago}")), None);
+        let unknown = last_fatal(long_ago.as_bytes(), "k3s.service", None).unwrap();
+        assert!(unknown.is_some(), "the newest runs, if PID 1 names none");
     }
 
     #[test]
@@ -169,6 +190,8 @@ mod tests {
         for fatal in [
             TAKEN,
             "F0102 03:04:05.678901   1234 server.go:99] cannot go on",
+            "FATA[0004] Failed to reconcile with temporary etcd: walpb: crc mismatch",
+            "Error: failed to create listener: listen tcp 127.0.0.1:6443: bind: address already in use",
             r#"{"level":"panic","ts":"2026-01-02T03:04:05Z","msg":"wal: crc mismatch"}"#,
             "panic: runtime error: invalid memory address",
             "fatal error: all goroutines are asleep - deadlock!",
@@ -192,6 +215,23 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_is_masked_even_where_the_line_is_cut() {
+        for before in [0, FATAL_MAX - 70, FATAL_MAX - 10] {
+            let token = format!("K10{}::server:hunter2hunter2", "0a".repeat(32));
+            let line = format!("panic: {} {token} postgres://k3s:hunter2@db/k3s", "x".repeat(before));
+            let read = read(&entry("k3s.service", NOW, &line.into())).unwrap();
+            assert!(!read.contains("hunter2") && !read.contains("0a0a"), "{read}");
+        }
+    }
+
+    #[test]
+    fn the_stacks_of_all_goroutines_hide_no_fatal_line() {
+        let stack = entry("k3s.service", BEFORE, &"goroutine 1 [select]:".into());
+        let journal = format!("{}{}", stack.repeat(20_000), entry("k3s.service", BEFORE, &"panic: no".into()));
+        assert_eq!(read(&journal).as_deref(), Some("panic: no"));
+    }
+
+    #[test]
     fn an_entry_too_long_hides_none_after_it() {
         let long = entry("k3s.service", NOW, &format!("panic: {}", "x".repeat(ENTRY_MAX)).into());
         let journal = format!("{long}{}", entry("k3s.service", NOW, &"panic: short".into()));
@@ -206,7 +246,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_to_their_end(bytes in proptest::collection::vec(any::<u8>(), 0..2048)) {
-            let _ = last_fatal(bytes.as_slice(), "k3s.service", &[]).unwrap();
+            let _ = last_fatal(bytes.as_slice(), "k3s.service", None).unwrap();
         }
 
         #[test]

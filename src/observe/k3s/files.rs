@@ -4,6 +4,7 @@
 
 use super::stamp::{Stamp, read_bounded};
 use super::{Certificate, K3sSettings, Mount, certificates};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
@@ -18,7 +19,8 @@ const CERTIFICATE_MAX: u64 = 256 * 1024;
 const CERTIFICATE_FILES: usize = 128;
 
 /// What was seen.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct FileFacts {
     /// The file systems, each once.
     pub mounts: Vec<Mount>,

@@ -3,18 +3,21 @@
 //! * PID 1's word on the run is taken before and after: a look that spans two runs names none.
 //! * The file system may hang with its disk. It is asked on a thread of its own; a look that waited too long for it goes on
 //!   without, and no second thread is sent after the first. The ports are then asked under the CA that was read last.
+//! * What root alone may read comes from the lookout, where there is one. It is asked once more when PID 1 speaks of a run that
+//!   the lookout had not seen at the first time; one that has still not is said to be behind ([`Observer::is_behind`]).
 //! * Other nodes are asked only after a look at which this one was not well, so that healthy clusters do not probe each other.
 
+use super::aside::Aside;
 use super::clock_sync::ClockQuestion;
 use super::endpoint::Endpoint;
 use super::files::{FileFacts, Files};
+use super::lookout::{Lookout, RootFacts, SeenRun, Source};
 use super::tls::{Identity, Pins};
 use super::{K3sSettings, Look, Probe, Role, SettingsError, probe};
 use crate::clock;
 use crate::protocol::types::Incarnation;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinHandle;
 
 /// The API server's own liveness. Its datastore's is left to `/readyz`: it would fail both, and after two seconds of waiting
 /// only, which could not be told from a hang.
@@ -36,19 +39,33 @@ pub struct Observer {
     kubelet: Option<Endpoint>,
     kube_proxy: Option<Endpoint>,
     others: Vec<Endpoint>,
-    disk: Disk,
+    disk: Aside<(Source, Pins), Read>,
     identity: Result<Arc<Identity>, String>,
     clock: Option<ClockQuestion>,
     unwell: bool,
     unseen: Vec<String>,
+    behind: bool,
 }
 
 impl Observer {
-    /// Nothing is looked at yet.
+    /// Nothing is looked at yet. It looks at files itself, and sees no journal.
     ///
     /// # Errors
     /// [`SettingsError`] for settings that contradict themselves.
     pub fn new(settings: K3sSettings) -> Result<Self, SettingsError> {
+        Self::from(settings, None)
+    }
+
+    /// The same, for who may not read k3s' files and journal: what is in them it has from the lookout. It looks at files
+    /// itself only while the lookout is not to be believed.
+    ///
+    /// # Errors
+    /// [`SettingsError`] for settings that contradict themselves.
+    pub fn with_lookout(settings: K3sSettings, lookout: Lookout) -> Result<Self, SettingsError> {
+        Self::from(settings, Some(lookout))
+    }
+
+    fn from(settings: K3sSettings, lookout: Option<Lookout>) -> Result<Self, SettingsError> {
         settings.check()?;
         let endpoint = |address, owner| Endpoint::new(address, owner, settings.patience());
         let own = |address| endpoint(address, settings.listener_uid);
@@ -57,11 +74,12 @@ impl Observer {
             kubelet: settings.kubelet.map(own),
             kube_proxy: settings.kube_proxy.map(own),
             others: settings.others.iter().map(|address| endpoint(*address, None)).collect(),
-            disk: Disk::Idle(Box::new((Files::new(&settings), Pins::new(&settings)))),
+            disk: Aside::new((Source::new(Files::new(&settings), lookout), Pins::new(&settings))),
             identity: Err("the CA file has not been read yet".to_owned()),
             clock: settings.clock.then(ClockQuestion::default),
             unwell: false,
             unseen: Vec::new(),
+            behind: false,
             settings,
         })
     }
@@ -71,10 +89,16 @@ impl Observer {
         &self.unseen
     }
 
-    /// One look. `unit` is asked before and after; `fatal` is the journal's last fatal line, from who may read it.
-    pub async fn look(&mut self, unit: impl Fn() -> Option<UnitRun>, fatal: Option<String>) -> Look {
+    /// Whether the lookout had not seen yet what PID 1 said at the last look: the run's end or start. The fatal line that it
+    /// ended by may be missing from that look; another one, a moment later, has it. Never without a lookout that is believed.
+    pub fn is_behind(&self) -> bool {
+        self.behind
+    }
+
+    /// One look. `unit` is asked before and after.
+    pub async fn look(&mut self, unit: impl Fn() -> Option<UnitRun>) -> Look {
         let before = unit();
-        let files = self.files().await;
+        let mut root = self.root_facts().await;
         let clock_synchronised = match &mut self.clock {
             Some(question) => question.synchronised().await,
             None => None,
@@ -97,6 +121,11 @@ impl Observer {
         );
         let after = unit();
         let same = before.map(|before| before.run) == after.map(|after| after.run);
+        if is_behind(&root, after) {
+            root = self.root_facts().await;
+        }
+        self.behind = is_behind(&root, after);
+        let RootFacts { files, fatal, .. } = root;
         let mut certificates = files.certificates;
         if let Ok(identity) = &self.identity {
             certificates.extend(identity.authorities.iter().cloned());
@@ -119,7 +148,7 @@ impl Observer {
             mounts: files.mounts,
             clock_synchronised,
             unix: clock::unix().as_secs(),
-            fatal,
+            fatal: fatal.map(|fatal| fatal.line),
             others,
         }
     }
@@ -135,18 +164,25 @@ impl Observer {
         judged.fold((0, 0), |(asked, failing), probe| (asked + 1, failing + u32::from(probe.fails())))
     }
 
-    async fn files(&mut self) -> FileFacts {
-        match self.disk.look().await {
+    async fn root_facts(&mut self) -> RootFacts {
+        let read = |(source, pins): &mut (Source, Pins)| (source.look(), pins.refresh());
+        match self.disk.work(K3sSettings::FILES_WAIT, read).await {
             Some((facts, identity)) => {
                 self.identity = identity;
                 facts
             }
-            None => FileFacts {
-                unseen: vec![format!("no file answers within {:?}: is the disk well?", K3sSettings::FILES_WAIT)],
-                ..FileFacts::default()
-            },
+            None => {
+                let why = format!("no file answers within {:?}: is the disk well?", K3sSettings::FILES_WAIT);
+                RootFacts { files: FileFacts { unseen: vec![why], ..FileFacts::default() }, ..RootFacts::default() }
+            }
         }
     }
+}
+
+/// Whether these facts are of another state of the unit than PID 1 names.
+fn is_behind(root: &RootFacts, unit: Option<UnitRun>) -> bool {
+    let named = unit.map(|unit| SeenRun { invocation: unit.run.invocation, goes_on: unit.age.is_some() });
+    root.run.is_some() && named.is_some() && root.run != named
 }
 
 /// Runs all at once, in one task.
@@ -170,38 +206,4 @@ async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     running.into_iter().filter_map(|(_, output)| output).collect()
 }
 
-type Read = (FileFacts, Result<Arc<Identity>, String>);
-
-/// Where the file system is asked: here, or on a thread that has not come back.
-enum Disk {
-    Idle(Box<(Files, Pins)>),
-    Away(JoinHandle<(Box<(Files, Pins)>, Read)>),
-    /// The thread panicked.
-    Lost,
-}
-
-impl Disk {
-    /// `None` when no answer comes soon. A look that is given up in between loses nothing.
-    async fn look(&mut self) -> Option<Read> {
-        *self = match std::mem::replace(self, Self::Lost) {
-            Self::Idle(mut readers) => Self::Away(tokio::task::spawn_blocking(move || {
-                let (files, pins) = &mut *readers;
-                let read = (files.look(), pins.refresh());
-                (readers, read)
-            })),
-            other => other,
-        };
-        let Self::Away(thread) = self else { return None };
-        match tokio::time::timeout(K3sSettings::FILES_WAIT, thread).await {
-            Ok(Ok((readers, read))) => {
-                *self = Self::Idle(readers);
-                Some(read)
-            }
-            Ok(Err(_)) => {
-                *self = Self::Lost;
-                None
-            }
-            Err(_) => None,
-        }
-    }
-}
+type Read = (RootFacts, Result<Arc<Identity>, String>);

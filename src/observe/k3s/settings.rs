@@ -143,7 +143,8 @@ impl K3sSettings {
 
     /// How long a look can take.
     pub fn longest_look(&self) -> Duration {
-        Self::FILES_WAIT + self.patience() + self.readyz_limit()
+        // Files may be asked a second time.
+        Self::FILES_WAIT * 2 + self.patience() + self.readyz_limit()
     }
 
     /// The limit of `/readyz`.

@@ -45,11 +45,11 @@ async fn a_look_costs_less_than_a_five_hundredth_of_a_core() {
     place.settings.kube_proxy = Some(addresses[2]);
     place.settings.node = Some("node-1".to_owned());
     let mut observer = Observer::new(place.settings.clone()).unwrap();
-    let look = observer.look(|| None, None).await;
+    let look = observer.look(|| None).await;
     assert!(look.readyz.is_ok() && look.node_ready == Some(true), "{look:?}");
     let begun = spent();
     for _ in 0..LOOKS {
-        observer.look(|| None, None).await;
+        observer.look(|| None).await;
     }
     let ports = spent().saturating_since(begun) / LOOKS;
     // The same as the observer does on its other thread.

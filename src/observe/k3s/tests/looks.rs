@@ -1,10 +1,12 @@
 //! Whole looks.
 
-use super::super::{Observer, UnitRun};
+use super::super::fatal::Fatal;
+use super::super::lookout::{Lookout, RootFacts, SeenRun, publish};
+use super::super::{FileFacts, Observer, UnitRun};
 use super::server::{Reply, Server, answer};
 use super::*;
 use crate::clock;
-use crate::protocol::types::{BootId, Incarnation, InvocationId};
+use crate::protocol::types::{BootId, Incarnation, InvocationId, SubjectName};
 use std::cell::Cell;
 
 const NODE: &str = r#"{"kind":"Node","status":{"conditions":[{"type":"Ready","status":"True"}]}}"#;
@@ -43,7 +45,7 @@ async fn a_healthy_node_shows_everything_over_one_connection_per_port() {
     let mut observer = Observer::new(place.settings.clone()).unwrap();
     for _ in 0..3 {
         let before = clock::now();
-        let look = observer.look(|| Some(run(1)), Some("panic: once".to_owned())).await;
+        let look = observer.look(|| Some(run(1))).await;
         assert_eq!(look.ping, status(200, "pong"));
         for probe in [&look.livez, &look.readyz, &look.kubelet, &look.kube_proxy] {
             assert!(probe.is_ok(), "{look:?}");
@@ -53,7 +55,7 @@ async fn a_healthy_node_shows_everything_over_one_connection_per_port() {
         let certificates: Vec<_> = look.certificates.iter().map(|certificate| certificate.is_ca).collect();
         assert_eq!(certificates, [true, true, false], "in the folder, pinned, and shown by the port");
         assert_eq!(look.mounts.len(), 1);
-        assert_eq!(look.fatal.as_deref(), Some("panic: once"));
+        assert_eq!((look.fatal.as_deref(), observer.is_behind()), (None, false));
         assert_eq!((look.others, look.clock_synchronised), ((0, 0), None));
         assert!(look.at >= before && look.unix > 1_700_000_000);
         assert!(observer.unseen().is_empty(), "{:?}", observer.unseen());
@@ -72,7 +74,7 @@ async fn a_dead_datastore_is_named_by_readyz_and_is_no_hang() {
     };
     let api = Server::tls(&Authority::fixed().leaf(&["127.0.0.1"]), without_etcd).await;
     let place = place(&api);
-    let look = Observer::new(place.settings.clone()).unwrap().look(|| None, None).await;
+    let look = Observer::new(place.settings.clone()).unwrap().look(|| None).await;
     assert_eq!((look.livez, look.readyz, look.node_ready), (status(200, "ok"), status(500, says), None));
 }
 
@@ -86,8 +88,53 @@ async fn a_look_that_spans_two_runs_names_none() {
         asked.set(asked.get() + 1);
         Some(run(asked.get()))
     };
-    let look = observer.look(restarted, None).await;
+    let look = observer.look(restarted).await;
     assert_eq!((look.run, look.age), (None, None));
+}
+
+#[tokio::test]
+async fn what_root_alone_may_read_comes_from_the_lookout_and_from_nowhere_else_while_it_is_believed() {
+    let api = server().await;
+    let place = place(&api);
+    let published = place.dir.path().join("k3s.json");
+    let subject = SubjectName::new("k3s").unwrap();
+    let lookout = Lookout::new(published.clone(), subject.clone()).of_user(me());
+    let mut observer = Observer::with_lookout(place.settings.clone(), lookout).unwrap();
+    let look = observer.look(|| Some(run(1))).await;
+    assert_eq!((look.mounts.len(), look.fatal, observer.is_behind()), (1, None, false), "it looks itself");
+    assert!(observer.unseen()[0].contains("has published nothing"), "{:?}", observer.unseen());
+
+    let empty = place.dir.path().join("client-kubelet.key");
+    let fatal = Fatal { line: "panic: once".to_owned(), run: None };
+    let tell = |invocation, goes_on| {
+        let files = FileFacts { empty_files: vec![empty.clone()], ..FileFacts::default() };
+        let run = Some(SeenRun { invocation, goes_on });
+        let facts = RootFacts { files, fatal: Some(fatal.clone()), run };
+        publish(&published, &subject, clock::boot_id().unwrap(), clock::now(), &facts).unwrap();
+    };
+    tell(run(1).run.invocation, true);
+    let look = observer.look(|| Some(run(1))).await;
+    assert_eq!((look.mounts.len(), &look.empty_files), (0, &vec![empty.clone()]));
+    assert_eq!((look.fatal.as_deref(), observer.is_behind()), (Some("panic: once"), false));
+    assert!(observer.unseen().is_empty(), "{:?}", observer.unseen());
+
+    // PID 1 knows of another run, or of the end of this one: the fatal line is still to come.
+    observer.look(|| Some(run(2))).await;
+    assert!(observer.is_behind());
+    let ended = || Some(UnitRun { age: None, ..run(1) });
+    observer.look(ended).await;
+    assert!(observer.is_behind());
+    // It sees that while the ports are asked.
+    let asked = Cell::new(0);
+    let meanwhile = || {
+        asked.set(asked.get() + 1);
+        if asked.get() == 2 {
+            tell(run(1).run.invocation, false);
+        }
+        ended()
+    };
+    observer.look(meanwhile).await;
+    assert!(!observer.is_behind());
 }
 
 #[tokio::test]
@@ -95,7 +142,7 @@ async fn an_agent_node_has_no_api_server_of_its_own_and_still_a_condition() {
     let api = server().await;
     let mut place = place(&api);
     place.settings.role = Role::Agent;
-    let look = Observer::new(place.settings.clone()).unwrap().look(|| None, None).await;
+    let look = Observer::new(place.settings.clone()).unwrap().look(|| None).await;
     assert_eq!([look.ping, look.livez, look.readyz, look.kube_proxy], [const { Probe::Off }; 4]);
     assert_eq!(look.node_ready, Some(true));
 }
@@ -105,7 +152,7 @@ async fn a_condition_that_may_not_be_read_is_none() {
     for reply in [answer(403, NODE), answer(404, ""), answer(200, "{}"), Reply::Say(b"no HTTP\r\n\r\n".to_vec())] {
         let api = Server::tls(&Authority::fixed().leaf(&["127.0.0.1"]), move |_| reply.clone()).await;
         let place = place(&api);
-        let look = Observer::new(place.settings.clone()).unwrap().look(|| None, None).await;
+        let look = Observer::new(place.settings.clone()).unwrap().look(|| None).await;
         assert_eq!((look.node_ready, matches!(look.livez, Probe::Unable(_))), (None, false));
     }
 }
@@ -119,9 +166,9 @@ async fn others_are_asked_only_after_a_look_that_failed_and_strangers_among_them
     let mut place = place(&api);
     place.settings.others = [&well, &ill, &stranger].map(|server| server.address).to_vec();
     let mut observer = Observer::new(place.settings.clone()).unwrap();
-    assert_eq!(observer.look(|| None, None).await.others, (0, 0));
+    assert_eq!(observer.look(|| None).await.others, (0, 0));
     assert_eq!([well.accepts(), ill.accepts(), stranger.accepts()], [0, 0, 0]);
-    assert_eq!(observer.look(|| None, None).await.others, (2, 1));
+    assert_eq!(observer.look(|| None).await.others, (2, 1));
 }
 
 #[tokio::test]
@@ -138,7 +185,7 @@ async fn a_look_at_a_node_that_hangs_everywhere_ends_in_time() {
     let mut observer = Observer::new(place.settings.clone()).unwrap();
     for others in [(0, 0), (3, 3)] {
         let begun = clock::now();
-        let look = observer.look(|| None, None).await;
+        let look = observer.look(|| None).await;
         let took = clock::now().saturating_since(begun);
         assert_eq!([look.ping, look.livez, look.readyz], [const { Probe::TimedOut }; 3]);
         assert_eq!([look.kubelet, look.kube_proxy], [const { Probe::TimedOut }; 2]);
@@ -154,9 +201,9 @@ async fn a_look_that_is_given_up_leaves_the_observer_whole() {
     let place = place(&api);
     let mut observer = Observer::new(place.settings.clone()).unwrap();
     for _ in 0..20 {
-        let given_up = tokio::time::timeout(Duration::from_micros(300), observer.look(|| None, None));
+        let given_up = tokio::time::timeout(Duration::from_micros(300), observer.look(|| None));
         let _ = given_up.await;
     }
-    let look = observer.look(|| None, None).await;
+    let look = observer.look(|| None).await;
     assert!(look.livez.is_ok() && look.mounts.len() == 1, "{look:?}");
 }

@@ -69,7 +69,7 @@ async fn a_renewed_ca_file_counts_without_a_restart() {
     let server = Server::tls(&new.leaf(&["127.0.0.1"]), |_| answer(200, "ok")).await;
     place.settings.address = server.address;
     let mut observer = super::super::Observer::new(place.settings.clone()).unwrap();
-    let mut livez = async || observer.look(|| None, None).await.livez;
+    let mut livez = async || observer.look(|| None).await.livez;
     assert_eq!(livez().await, Probe::Stranger);
     place.write("ca.crt", &new.pem);
     assert_eq!(livez().await, status(200, "ok"));
@@ -100,9 +100,9 @@ async fn the_token_is_sent_and_a_new_one_after_it() {
     let server = Server::tls(&authority.leaf(&["127.0.0.1"]), |_| answer(200, "ok")).await;
     place.settings.address = server.address;
     let mut observer = super::super::Observer::new(place.settings.clone()).unwrap();
-    observer.look(|| None, None).await;
+    observer.look(|| None).await;
     place.write("token", "second");
-    observer.look(|| None, None).await;
+    observer.look(|| None).await;
     let sent: Vec<_> = server
         .requests()
         .iter()
@@ -113,7 +113,7 @@ async fn the_token_is_sent_and_a_new_one_after_it() {
     assert_eq!(sent, [["bearer first"; 3], ["bearer second"; 3]].concat());
     for wrong in ["", "two words", "two\nlines", "caf\u{e9}"] {
         place.write("token", wrong);
-        let look = observer.look(|| None, None).await;
+        let look = observer.look(|| None).await;
         assert!(matches!(look.readyz, Probe::Unable(reason) if reason.contains("token")), "{wrong:?}");
     }
 }

@@ -152,6 +152,6 @@ async fn a_path_that_hangs_does_not_hide_the_others() {
     place.settings.address = server.address;
     place.settings.limit = SHORT;
     let mut observer = super::super::Observer::new(place.settings.clone()).unwrap();
-    let look = observer.look(|| None, None).await;
+    let look = observer.look(|| None).await;
     assert_eq!((look.ping, look.livez, look.readyz), (Probe::TimedOut, status(200, "ok"), status(200, "ok")));
 }
