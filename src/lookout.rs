@@ -16,8 +16,7 @@ use crate::grpc::limits::Sparing;
 use crate::observe::k3s::aside::Aside;
 use crate::observe::k3s::fatal::{Fatal, invocation};
 use crate::observe::k3s::lookout::{RootFacts, SeenRun, publish};
-use crate::observe::k3s::{FileFacts, Files, K3sSettings, Role};
-use crate::protocol::policy::SubjectKind;
+use crate::observe::k3s::{FileFacts, Files, K3sSettings};
 use crate::protocol::types::{BootId, InvocationId, SubjectName, Timestamp};
 use journal::Journal;
 use std::future::Future;
@@ -64,12 +63,10 @@ pub struct Watched {
 
 /// Every k3s that is configured.
 pub fn watched(settings: &Settings) -> Vec<Watched> {
-    let k3s = settings.policy.subjects.iter().filter(|(_, policy)| policy.kind == SubjectKind::K3s);
-    let watched = k3s.map(|(subject, policy)| Watched {
-        subject: subject.clone(),
-        unit: policy.unit.clone(),
-        settings: K3sSettings::new(if policy.unit == "k3s-agent.service" { Role::Agent } else { Role::Server }),
-        place: settings.paths.lookout(subject),
+    let watched = settings.k3s.iter().filter_map(|(subject, k3s)| {
+        let unit = settings.policy.subjects.get(subject)?.unit.clone();
+        let place = settings.paths.lookout(subject);
+        Some(Watched { subject: subject.clone(), unit, settings: k3s.observer(), place })
     });
     watched.collect()
 }
@@ -181,8 +178,7 @@ impl<F: Look> Watch<F> {
                 self.seen.fatal = fatal;
                 self.seen.no_journal = None;
                 let last = self.seen.run.map(|run| run.invocation);
-                self.seen.run =
-                    present.or(last).map(|invocation| SeenRun { invocation, goes_on: present.is_some() });
+                self.seen.run = present.or(last).map(|invocation| SeenRun { invocation, goes_on: present.is_some() });
             }
             Err(why) => {
                 // What it said before is of another run.

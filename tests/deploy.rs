@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const PERSONAS: [&str; 5] = ["otto", "lior", "vera", "alexa", "riven"];
-/// Exposure of the worst unit of its kind, times ten: `systemd-analyze security` of systemd 252 says 0.7, 1.1, 1.5, 1.3 and
-/// 2.8.
-const EXPOSURE: [(&str, u32); 5] = [
+/// Exposure of the worst unit of its kind, times ten: `systemd-analyze security` of systemd 252 says 0.7, 1.1, 1.1, 1.5, 1.3
+/// and 2.8.
+const EXPOSURE: [(&str, u32); 6] = [
     ("zeta-bft-warden.service", 8),
     ("zeta-bft-hand.service", 12),
+    ("zeta-bft-lookout.service", 12),
     ("zeta-bft-agent@.service", 25),
     ("zeta-bft-page@.service", 15),
     ("zeta-bft-rung@.service", 30),
@@ -110,6 +111,7 @@ fn no_unit_of_ours_waits_for_needs_or_dies_with_k3s_the_network_or_a_vendor() {
         "zeta-bft.target",
         "zeta-bft-hand.socket",
         "zeta-bft-hand.service",
+        "zeta-bft-lookout.service",
         "zeta-bft-warden.socket",
         "zeta-bft-warden.service",
         "dbus.socket",
@@ -259,9 +261,52 @@ fn the_hand_is_root_without_a_capability_or_network_and_the_warden_alone_reaches
 }
 
 #[test]
-fn nobody_is_root_but_the_hand_and_the_rung_and_nobody_but_root_can_read_a_key() {
+fn the_lookout_is_root_without_a_capability_or_network_takes_no_order_and_writes_its_own_folder_alone() {
+    let lookout = Unit::read("zeta-bft-lookout.service");
+    let hand = Unit::read("zeta-bft-hand.service");
+    for (key, value) in [
+        ("Type", "notify"),
+        ("Restart", "always"),
+        ("RestartPreventExitStatus", "77"),
+        ("CapabilityBoundingSet", ""),
+        ("PrivateNetwork", "yes"),
+        ("ProtectSystem", "strict"),
+        ("RuntimeDirectory", "zeta-bft/lookout"),
+        ("Slice", "zetabft.slice"),
+        ("PartOf", "zeta-bft.target zeta-bft-warden.service"),
+        ("ExecPaths", "/usr/bin/zeta-bft /usr/bin/journalctl /usr/lib /lib"),
+    ] {
+        lookout.is(key, value);
+    }
+    lookout.goes_last();
+    for granted in ["ReadWritePaths", "StateDirectory", "LoadCredential", "Sockets", "User", "After", "Wants"] {
+        assert_eq!(lookout.value(granted), None, "{granted}");
+    }
+    for hidden in hand.value("InaccessiblePaths").unwrap().split(' ').chain(["-/run/dbus", "-/run/systemd/private"]) {
+        assert!(words(&lookout.value("InaccessiblePaths").unwrap()).contains(&hidden), "{hidden}");
+    }
+    // What hardens the hand hardens it.
+    let sandbox = |unit: &Unit| -> BTreeSet<_> {
+        let hardens = |key: &str| {
+            ["Protect", "Restrict", "Private", "Lock", "System", "Memory", "NoNew"]
+                .iter()
+                .any(|begin| key.starts_with(begin))
+        };
+        unit.lines
+            .iter()
+            .filter(|(_, key, _)| hardens(key))
+            .map(|(_, key, value)| (key.clone(), value.clone()))
+            .collect()
+    };
+    let missing: Vec<_> = sandbox(&hand).difference(&sandbox(&lookout)).cloned().collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn nobody_is_root_but_the_hand_the_lookout_and_the_rung_and_nobody_but_root_can_read_a_key() {
     for unit in Unit::services() {
-        let root = ["zeta-bft-hand.service", "zeta-bft-rung@.service"].contains(&unit.name.as_str());
+        let root = ["zeta-bft-hand.service", "zeta-bft-lookout.service", "zeta-bft-rung@.service"]
+            .contains(&unit.name.as_str());
         assert_eq!(unit.value("User").is_none(), root, "{}", unit.name);
         let keys = unit.lines.iter().filter(|(_, key, value)| key != "InaccessiblePaths" && value.contains("/keys"));
         for (_, key, value) in keys {

@@ -235,6 +235,8 @@ let
       ReadWritePaths = writable cfg.rungWritePaths;
     });
     "zeta-bft-page@" = service "zeta-bft-page@.service" (_: { });
+    # Not among the daemons that the rollout goes through: systemd restarts it with the warden.
+    zeta-bft-lookout = service "zeta-bft-lookout.service" (_: { });
   } // rungInstances;
 
   # The names of rungs that root carries out: `/` of the subject is written `-`, and `-` is written `\x2d`.
@@ -263,7 +265,7 @@ let
       description = "zeta-bft: keys, roster and journal of this node, once";
       # A finished set-up is never repeated: a roster that is there counts, and a journal that was lost stays lost.
       unitConfig.ConditionPathExists = "!/etc/zeta-bft/roster";
-      before = all;
+      before = all ++ [ "zeta-bft-lookout.service" ];
       wantedBy = [ "zeta-bft.target" ];
       serviceConfig = {
         Type = "oneshot";

@@ -57,9 +57,8 @@ impl Journal {
         let mut child = command.spawn().map_err(failed)?;
         let output = child.stdout.take().ok_or("journalctl has no output")?.into_owned_fd().map_err(failed)?;
         let unit = unit.to_owned();
-        let mut reading = tokio::task::spawn_blocking(move || {
-            fatal::last_fatal(BufReader::new(File::from(output)), &unit, present)
-        });
+        let mut reading =
+            tokio::task::spawn_blocking(move || fatal::last_fatal(BufReader::new(File::from(output)), &unit, present));
         let answered = tokio::time::timeout(limit, async {
             let read = (&mut reading).await;
             // With its line found it is not read to its end, and ends by SIGPIPE or this.

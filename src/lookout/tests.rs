@@ -1,6 +1,9 @@
 //! What is seen and published, with a journal that says what the test wants.
 
 use super::*;
+use crate::config::paths::Paths;
+use crate::config::{default_up_toml, parse};
+use crate::observe::k3s::Role;
 use crate::observe::k3s::lookout::Lookout;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -178,6 +181,18 @@ async fn a_journal_without_end_is_read_no_further_than_its_line() {
     let entry = "{\"MESSAGE\":\"panic: no\",\"_SYSTEMD_UNIT\":\"k3s.service\"}";
     let mut journal = Journal::of(stand.journalctl(&format!("while :; do echo '{entry}'; done")));
     assert!(journal.last_fatal("k3s.service", None, PATIENT).await.unwrap().is_some());
+}
+
+#[test]
+fn every_k3s_of_the_configuration_is_watched_and_nothing_else() {
+    let paths = Paths::below(Path::new("/tmp/x"));
+    let of = |more: &str| watched(&parse(&(default_up_toml(false) + more), "node.toml", &paths).unwrap());
+    assert!(of("").is_empty());
+    let found = of("[subjects.k3s]\nkind = \"k3s\"\nrole = \"agent\"\nmounts = [\"/srv\"]\n");
+    let [one] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((one.subject.as_str(), one.unit.as_str()), ("k3s", "k3s-agent.service"));
+    assert_eq!((one.settings.role, &one.settings.mounts[..]), (Role::Agent, &["/srv".into()][..]));
+    assert_eq!(one.place, Path::new("/tmp/x/run/lookout/k3s.json"));
 }
 
 #[test]

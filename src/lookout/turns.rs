@@ -38,9 +38,9 @@ impl Turns {
             self.looked = Some(now);
         }
         let changed = self.asked.is_none() || present != self.run;
-        let late = self.changed.is_some_and(|(at, again)| {
-            AGAIN.get(again).is_some_and(|after| now.saturating_since(at) >= *after)
-        });
+        let late = self
+            .changed
+            .is_some_and(|(at, again)| AGAIN.get(again).is_some_and(|after| now.saturating_since(at) >= *after));
         let journal = (changed || late || self.unanswered && files) && passed(self.asked, PAUSE);
         if journal {
             self.asked = Some(now);

@@ -55,13 +55,16 @@ pub fn write_rule(folder: &Path) -> Result<RuleFile, (PathBuf, io::Error)> {
 /// Every unit that is enabled and started, the target last.
 pub fn units(policy: &Policy) -> Vec<String> {
     let ours = ["zeta-bft-hand.socket", "zeta-bft-hand.service", "zeta-bft-warden.socket", "zeta-bft-warden.service"];
-    let ours = ours.map(str::to_owned);
+    // Without a k3s it has nothing to do.
+    let watches_k3s = policy.subjects.values().any(|subject| subject.kind == SubjectKind::K3s);
+    let lookout = watches_k3s.then_some("zeta-bft-lookout.service");
+    let ours = ours.into_iter().chain(lookout).map(str::to_owned);
     let personas = policy
         .subjects
         .values()
         .filter(|subject| matches!(subject.kind, SubjectKind::Agent(_) | SubjectKind::Wrapper(_)));
     let target = "zeta-bft.target".to_owned();
-    ours.into_iter().chain(personas.map(|subject| subject.unit.clone())).chain([target]).collect()
+    ours.chain(personas.map(|subject| subject.unit.clone())).chain([target]).collect()
 }
 
 /// Of the units that are enabled (`links`: names in the target's folder), those of personas that are configured no more.
@@ -100,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_units_are_not_enabled_by_us() {
+    fn foreign_units_are_not_enabled_by_us_and_the_lookout_only_where_there_is_a_k3s() {
         let with_k3s = policy(&(default_up_toml(false) + "[subjects.k3s]\nkind = \"k3s\"\n"));
         assert_eq!(
             units(&with_k3s),
@@ -109,6 +112,7 @@ mod tests {
                 "zeta-bft-hand.service",
                 "zeta-bft-warden.socket",
                 "zeta-bft-warden.service",
+                "zeta-bft-lookout.service",
                 "zeta-lior.service",
                 "zeta-bft-agent@lior.service",
                 "zeta-otto.service",
@@ -118,6 +122,8 @@ mod tests {
                 "zeta-bft.target",
             ]
         );
+        let without = units(&policy(&default_up_toml(false)));
+        assert!(!without.contains(&"zeta-bft-lookout.service".to_owned()), "{without:?}");
     }
 
     #[test]

@@ -76,7 +76,7 @@ fn differs(file: &str, key: &str) -> bool {
         // NixOS has no /usr that a rung could install into.
         "ReadWritePaths" => file == "zeta-bft-rung@.service",
         // The generation; and a persona's PATH.
-        "Environment" => !file.contains("rung@") && !file.contains("page@"),
+        "Environment" => !["rung@", "page@", "lookout"].iter().any(|plain| file.contains(plain)),
         _ => false,
     }
 }
@@ -255,8 +255,13 @@ fn the_set_up_comes_first_and_only_once() {
     let sockets = setup["serviceConfig"]["ExecStartPost"].as_str().unwrap();
     assert!(sockets.ends_with(" start zeta-bft-hand.socket zeta-bft-warden.socket"), "{sockets}");
     let before = strings(&setup["before"]);
-    for unit in ["zeta-bft-hand.service", "zeta-bft-warden.service", "zeta-bft-agent@otto.service", "zeta-otto.service"]
-    {
+    for unit in [
+        "zeta-bft-hand.service",
+        "zeta-bft-lookout.service",
+        "zeta-bft-warden.service",
+        "zeta-bft-agent@otto.service",
+        "zeta-otto.service",
+    ] {
         assert!(before.contains(&unit), "{before:?}");
     }
 }

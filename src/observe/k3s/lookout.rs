@@ -128,9 +128,7 @@ pub fn publish(
         subject: subject.to_string(),
         boot: boot.to_string(),
         taken_at: taken_at.as_nanos(),
-        run: facts
-            .run
-            .map(|run| PublishedRun { invocation: run.invocation.to_string(), goes_on: run.goes_on }),
+        run: facts.run.map(|run| PublishedRun { invocation: run.invocation.to_string(), goes_on: run.goes_on }),
         files: facts.files.clone(),
         fatal: facts
             .fatal

@@ -69,7 +69,10 @@ mod tests {
             (format!("token K10{hash}::server:s3cret-s3cret is wrong"), "token [masked] is wrong".to_owned()),
             (format!(r#"msg="bad token \"K10{hash}::node:s3cret\"""#), r#"msg="bad token \"[masked]\"""#.to_owned()),
             ("::server:s3cret".into(), MASK.into()),
-            ("at postgres://k3s:s3cret@db:5432/k3s: refused".into(), "at postgres://[masked]@db:5432/k3s: refused".into()),
+            (
+                "at postgres://k3s:s3cret@db:5432/k3s: refused".into(),
+                "at postgres://[masked]@db:5432/k3s: refused".into(),
+            ),
             ("https://u:p/s3cret@x@host/".into(), "https://[masked]@host/".into()),
             ("root:s3cret@tcp(db:3306)/k3s".into(), "[masked]@tcp(db:3306)/k3s".into()),
             ("K3S_TOKEN=s3cret k3s agent".into(), "K3S_TOKEN=[masked] k3s agent".into()),
@@ -81,10 +84,7 @@ mod tests {
             ("Bearer s3crets3cret".into(), "Bearer [masked]".into()),
             ("got eyJhbGciOiJSUzI1NiJ9.eyJzM2NyZXQiOjF9.c2ln".into(), "got [masked]".into()),
             ("kubeadm abcdef.0123456789abcdef".into(), "kubeadm [masked]".into()),
-            (
-                "-----BEGIN EC PRIVATE KEY----- s3cret -----END".into(),
-                "-----BEGIN EC PRIVATE KEY-----[masked]".into(),
-            ),
+            ("-----BEGIN EC PRIVATE KEY----- s3cret -----END".into(), "-----BEGIN EC PRIVATE KEY-----[masked]".into()),
         ] {
             assert_eq!(mask(&line), masked);
             assert!(!mask(&line).contains("s3cret"), "{line}");
