@@ -14,6 +14,10 @@ rustPlatform.buildRustPackage {
         [ "Cargo.toml" "Cargo.lock" "build.rs" "src" "proto" "deploy" ];
   };
   cargoLock.lockFile = ../../Cargo.lock;
+  postInstall = ''
+    install -D -m 755 deploy/k3s/mint-credential $out/share/zeta-bft/k3s/mint-credential
+    install -D -m 644 deploy/k3s/rbac.yaml $out/share/zeta-bft/k3s/rbac.yaml
+  '';
   # They need a node of their own and its root: `tests/run` in a checkout runs them.
   doCheck = false;
   meta = {

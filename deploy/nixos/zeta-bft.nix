@@ -17,7 +17,7 @@
 #     old, also when an earlier one was interrupted.
 #   * Steps of repairs (zeta-bft-rung@) and pages run to their end, and the set-up never runs twice.
 #   * A persona that is taken out of `enable` is stopped, as NixOS stops every unit that is gone.
-{ config, lib, pkgs, ... }:
+{ config, options, lib, pkgs, ... }:
 
 let
   inherit (lib)
@@ -46,6 +46,7 @@ let
 
   vendors = unique (mapAttrsToList (_: p: p.vendor) personas);
   users = mapAttrsToList (_: p: p.user) personas;
+  inherit (cfg) k3s;
   own = name: "zeta-${name}";
   guardian = name: "zeta-bft-${name}";
 
@@ -205,8 +206,29 @@ let
   daemons = {
     zeta-bft-hand = stamped cfg.settings (service "zeta-bft-hand.service" (_: { }));
     zeta-bft-warden = stamped cfg.settings (service "zeta-bft-warden.service" (_: { }));
-    "zeta-bft-agent@" = stamped cfg.settings (service "zeta-bft-agent@.service" (_: { }));
+    "zeta-bft-agent@" = stamped cfg.settings (service "zeta-bft-agent@.service" (s:
+      optionalAttrs (farServers != [ ]) { IPAddressAllow = [ s.IPAddressAllow ] ++ farServers; }));
   } // mapAttrs' (name: p: nameValuePair (wrapperUnit name) (stamped cfg.settings.personas.${name} (wrapper name p))) personas;
+
+  # Beyond the loopback agents reach the addresses of other nodes' API servers that a subject names, and no other.
+  farServers =
+    let
+      address = url: builtins.match "https://\\[?([0-9a-fA-F:.]+)]?:[0-9]+/?" url;
+      # What is none is refused by check-config.
+      known = urls: builtins.filter (found: found != null) (map address urls);
+    in
+    unique (lib.concatLists (lib.concatLists (mapAttrsToList (_: s: optionals (s.others != null) (known s.others)) cfg.subjects)));
+
+  # ---- the rights of the agents' credential in the cluster ----
+
+  rights = "${cfg.package}/share/zeta-bft/k3s/rbac.yaml";
+  # NixOS has had the option since 24.11, and it counts only where NixOS itself runs k3s.
+  hasManifests = (options.services.k3s or { }) ? manifests;
+  byManifests = hasManifests && config.services.k3s.enable;
+  givesRights = on && k3s.enable && k3s.giveRights;
+  mint = pkgs.writeShellScriptBin "zeta-bft-k3s-credential" ''
+    PATH=${lib.makeBinPath [ pkgs.openssl ]}:$PATH exec ${cfg.package}/share/zeta-bft/k3s/mint-credential "$@"
+  '';
 
   ownUsers = filterAttrs (name: p: p.user == own name) personas;
 
@@ -383,10 +405,18 @@ let
       assertion = !(config.system.etc.overlay.enable or false) || (config.system.etc.overlay.mutable or true);
       message = "zeta.bft keeps keys and roster in /etc/zeta-bft: set system.etc.overlay.mutable = true.";
     }
+    {
+      assertion = k3s.enable || (k3s.otherServers == [ ] && !k3s.giveRights);
+      message = "zeta.bft.k3s: otherServers and giveRights count only with zeta.bft.k3s.enable = true.";
+    }
   ];
 
   # ---- what the operator finds under /etc ----
 
+  k3sHint =
+    if k3s.role == "server"
+    then "  Make the agents' credential for k3s:      zeta-bft-k3s-credential     (again before it ends; doctor warns)"
+    else "  Get the agents' credential for k3s:       on a server, zeta-bft-k3s-credential --for ${k3s.nodeName} --out DIR";
   hint = ''
     zeta-bft on ${cfg.node}: ${toString (count names)} AI personas of ${toString (count vendors)} vendors, as services beside k3s.
     They repair things; a quorum of ${toString cfg.q} vendors repairs them. Mode: ${cfg.mode}.
@@ -396,7 +426,7 @@ let
     First
       Log each command line in as its user:     su - ${if ownUsers == { } then builtins.head users else own (builtins.head (builtins.attrNames ownUsers))}
       Take the operator's key off this node:    /etc/zeta-bft/keys/operator.pem (whoever has it decides who votes)
-      See what is still wrong:                  zeta-bft doctor
+      See what is still wrong:                  zeta-bft doctor${lib.optionalString k3s.enable "\n${k3sHint}"}
       Watch what it would do:                   zeta-bft history     (mode "observe" touches nothing)
       Let it act:                               zeta.bft.mode = "act"; and nixos-rebuild switch
 
@@ -586,6 +616,34 @@ in
       example = { k3s.kind = "k3s"; };
       description = "What else is watched and repaired, and changes to `<persona>/agent`.";
     };
+    k3s = {
+      enable = mkEnableOption "watching this node's k3s, as the subject k3s; zeta.bft.subjects.k3s says more about it";
+      role = mkOption {
+        type = types.enum [ "server" "agent" ];
+        default = config.services.k3s.role or "server";
+        defaultText = lib.literalExpression "config.services.k3s.role";
+        description = "Whether the node runs the control plane.";
+      };
+      nodeName = mkOption {
+        type = types.str;
+        default = let name = config.services.k3s.nodeName or null; in
+          if name == null then lib.toLower config.networking.hostName else name;
+        defaultText = lib.literalExpression "lib.toLower config.networking.hostName";
+        description = "The name of the node's object in the cluster.";
+      };
+      giveRights = mkOption {
+        type = types.bool;
+        default = k3s.enable && k3s.role == "server";
+        defaultText = lib.literalExpression ''role == "server"'';
+        description = "Let k3s give the agents their rights in the cluster (../k3s/rbac.yaml). One server is enough.";
+      };
+      otherServers = mkOption {
+        type = types.listOf types.str;
+        default = [ ];
+        example = [ "https://10.0.0.2:6443" ];
+        description = "API servers of other nodes, by address. When they fail too, it is not this node's fault.";
+      };
+    };
     policy = mkOption {
       inherit (toml) type;
       default = { };
@@ -639,7 +697,19 @@ in
       };
       zeta.bft.personas = mapAttrs (_: mapAttrs (_: mkDefault)) known;
       zeta.bft.settings = settings;
+      zeta.bft.subjects = mkIf k3s.enable {
+        k3s = mapAttrs (_: mkDefault) ({
+          kind = "k3s";
+          # NixOS names it so for both roles.
+          unit = "k3s.service";
+          inherit (k3s) role;
+          node_name = k3s.nodeName;
+          ca = "/etc/zeta-bft/k3s/ca.crt";
+          credential = { certificate = "/etc/zeta-bft/k3s/client.crt"; key = "/etc/zeta-bft/k3s/client.key"; };
+        } // optionalAttrs (k3s.otherServers != [ ]) { others = k3s.otherServers; });
+      };
     }
+    (optionalAttrs hasManifests (mkIf (givesRights && byManifests) { services.k3s.manifests.zeta-bft.source = rights; }))
     (mkIf on {
       inherit assertions;
       warnings = optional cfg.allowSharedUid
@@ -652,7 +722,7 @@ in
         # polkitd sees a file that is replaced here, but not one that changes behind a link.
         "polkit-1/rules.d/49-zeta-bft.rules" = { text = polkitRule; mode = "0644"; };
       };
-      environment.systemPackages = [ cfg.package ];
+      environment.systemPackages = [ cfg.package ] ++ optional k3s.enable mint;
 
       users.users = {
         zeta-bft-warden = { isSystemUser = true; group = "zeta-bft-warden"; description = "zeta-bft warden"; };
@@ -690,7 +760,9 @@ in
         "d /etc/zeta-bft/keys 0700 root root -"
         "d /etc/zeta-bft/env 0700 root root -"
         "d /var/lib/zeta 0755 root root -"
-      ] ++ mapAttrsToList (_: p: "d ${p.home} 0700 ${p.user} ${p.user} -") ownUsers;
+      ] ++ optional (givesRights && !byManifests)
+        "L+ /var/lib/rancher/k3s/server/manifests/zeta-bft.yaml - - - - ${rights}"
+      ++ mapAttrsToList (_: p: "d ${p.home} 0700 ${p.user} ${p.user} -") ownUsers;
 
       systemd.services = daemons // steps // extra;
 

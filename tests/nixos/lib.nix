@@ -27,6 +27,8 @@ let
   removeSuffix = end: text: if hasSuffix end text then substring 0 (stringLength text - stringLength end) text else text;
   removePrefix = start: text:
     if hasPrefix start text then substring (stringLength start) (stringLength text) text else text;
+  toLower = replaceStrings (splitChars "ABCDEFGHIJKLMNOPQRSTUVWXYZ") (splitChars "abcdefghijklmnopqrstuvwxyz");
+  splitChars = text: genList (n: substring n 1 text) (stringLength text);
   splitString = by: text: filter isString (split (escapeRegex by) text);
   escapeRegex = replaceStrings
     [ "\\" "[" "{" "(" ")" "^" "$" "?" "*" "+" "|" "." ]
@@ -175,7 +177,7 @@ let
     inherit all any attrNames attrValues concatLists concatMap concatStringsSep elem filter genList head length
       listToAttrs map mapAttrs replaceStrings sort tail
       nameValuePair filterAttrs mapAttrs' mapAttrsToList genAttrs optional optionals optionalAttrs optionalString unique
-      last hasPrefix hasSuffix removePrefix removeSuffix splitString escapeShellArg isDerivation makeBinPath
+      last hasPrefix hasSuffix removePrefix removeSuffix splitString toLower escapeShellArg isDerivation makeBinPath
       mkIf mkMerge mkOverride types;
     concatMapStringsSep = by: f: xs: concatStringsSep by (map f xs);
     escapeShellArgs = args: concatStringsSep " " (map escapeShellArg args);

@@ -5,6 +5,7 @@
 //! cannot be fetched is a failure.
 
 mod configuration;
+mod k3s;
 mod nix;
 mod rollout;
 mod units;
@@ -21,7 +22,7 @@ static NIX: OnceLock<Result<(), Unfit>> = OnceLock::new();
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let evaluated = configuration::CLAIMS.iter().chain(units::CLAIMS);
+    let evaluated = configuration::CLAIMS.iter().chain(units::CLAIMS).chain(k3s::CLAIMS);
     let trials = evaluated.map(|&(name, show)| Trial::ignorable_test(name, move || with_nix(show)));
     let plain = rollout::CLAIMS.iter().map(|&(name, show)| {
         Trial::test(name, move || {

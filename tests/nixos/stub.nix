@@ -78,6 +78,9 @@ let
       systemd.sockets = units { socketConfig = table; listenStreams = strings; };
       systemd.slices = units { sliceConfig = table; };
       systemd.targets = units { };
+      # As before 24.11: without `manifests`.
+      services.k3s.enable = option types.bool false;
+      services.k3s.role = option (types.enum [ "server" "agent" ]) "server";
       # Of the older module, so that its clash with this one can be shown.
       zeta.aiAgents.enable = option (types.attrsOf types.bool) { };
     };
@@ -91,9 +94,11 @@ let
     coreutils = derivation "coreutils" { };
     curl = derivation "curl" { };
     gnugrep = derivation "gnugrep" { };
+    openssl = derivation "openssl" { };
     formats.toml = { }: { type = value; generate = name: data: derivation name { toml = data; }; };
     runCommand = name: { }: script: derivation name { inherit script; };
     writeShellScript = name: script: derivation name { inherit script; };
+    writeShellScriptBin = name: script: derivation name { inherit script; };
   };
 
   system = lib.evalModules {
@@ -114,7 +119,9 @@ in
   groups = lib.attrNames config.users.groups;
   polkit = config.security.polkit;
   tmpfiles = config.systemd.tmpfiles.rules;
+  manifests = config.services.k3s.manifests or null;
+  commands = lib.listToAttrs (map (p: { inherit (p) name; value = p.script or null; }) config.environment.systemPackages);
   inherit (config.systemd) services sockets slices targets;
   program = "${package}/bin/zeta-bft";
-  package = { inherit (package) name; inherit (package.build) meta doCheck; lock = package.build.cargoLock.lockFile; };
+  package = { inherit (package) name; inherit (package.build) meta doCheck postInstall; lock = package.build.cargoLock.lockFile; };
 }
