@@ -23,6 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "ActionView",
         "Explanation",
         "TimelineEntry",
+        "LookView",
         "HistoryEntry",
     ] {
         config =

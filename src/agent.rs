@@ -10,6 +10,7 @@
 //! * Every connection is made anew after a break, with backoff. No vendor is ever asked for anything.
 
 mod inspect;
+mod k3s;
 mod mind;
 mod peers;
 mod receipt;
@@ -25,6 +26,8 @@ use crate::config::Settings;
 use crate::grpc::server::{self, ServeError};
 use crate::http;
 use crate::metrics::AgentMetrics;
+use crate::observe::k3s::SettingsError;
+use crate::observe::k3s::lookout::Lookout;
 use crate::protocol::guardian::{Guardian, GuardianConfig};
 use crate::protocol::policy::SubjectKind;
 use crate::protocol::roster::Roster;
@@ -65,6 +68,9 @@ pub enum AgentError {
     /// The scrape port cannot be had.
     #[error(transparent)]
     Scrape(#[from] http::HttpError),
+    /// A k3s cannot be looked at as configured.
+    #[error(transparent)]
+    K3s(#[from] SettingsError),
     /// The kernel does not tell the boot.
     #[error("cannot read this boot's id")]
     Boot(#[source] std::io::Error),
@@ -121,6 +127,16 @@ pub async fn run<B: Backend>(agent: Agent<B>, shutdown: impl Future<Output = ()>
     let (units, known_units) = units::Units::new();
     let mut tasks = JoinSet::new();
     let mut observers = BTreeMap::new();
+    let findings = k3s::Findings::default();
+    for (subject, config) in &settings.k3s {
+        let Some(configured) = policy.subject(subject) else { continue };
+        let (observe, wanted) = mpsc::channel(4);
+        observers.insert(subject.clone(), observe);
+        let lookout = paths.dir().is_none().then(|| Lookout::new(paths.lookout(subject), subject.clone()));
+        let (findings, metrics) = (findings.clone(), metrics.clone());
+        let k3s = k3s::K3s::new(subject.clone(), configured.exit_zero, config, lookout, findings, metrics)?;
+        tasks.spawn(k3s.watch(mouth.clone(), known_units.clone(), wanted));
+    }
     for (subject, configured) in &policy.subjects {
         let SubjectKind::Wrapper(watched) = &configured.kind else { continue };
         let (observe, wanted) = mpsc::channel(4);
@@ -156,6 +172,7 @@ pub async fn run<B: Backend>(agent: Agent<B>, shutdown: impl Future<Output = ()>
         policy: Arc::clone(policy),
         isolation: settings.isolation,
         mouth: mouth.clone(),
+        findings,
     };
     let routes = peers::routes(Arc::clone(&gossip)).add_service(inspect::service(inspector));
     let socket = server::serve(&paths.agent_socket(&persona), SOCKET_MODE, &[PEER, INSPECT], routes)?;

@@ -1,5 +1,6 @@
 //! `InspectService` of an agent: its own sight, for when the warden is silent. Nobody has verified it.
 
+use super::k3s::{Findings, Shown};
 use super::mind::{Message, Mouth};
 use crate::clock;
 use crate::grpc::MAX_MESSAGE;
@@ -34,6 +35,7 @@ pub(super) struct Inspector {
     pub(super) policy: Arc<Policy>,
     pub(super) isolation: bool,
     pub(super) mouth: Mouth,
+    pub(super) findings: Findings,
 }
 
 /// The service.
@@ -75,6 +77,20 @@ impl Inspector {
             journal_damage: None,
             frozen_until: None,
             personas,
+        }
+    }
+
+    /// What its own last look was found to be.
+    fn as_view(&self, Shown { at, finding, unseen }: Shown) -> v1::LookView {
+        v1::LookView {
+            persona: self.me.to_string(),
+            row: finding.row,
+            fault_class: finding.class.map(|class| class.to_string()),
+            says: finding.says,
+            seen: finding.detail,
+            held_back: finding.withheld.map(|why| why.to_string()),
+            age_ms: u64::try_from(clock::now().saturating_since(at).as_millis()).unwrap_or(u64::MAX),
+            unseen,
         }
     }
 
@@ -185,7 +201,9 @@ impl InspectService for Inspector {
     async fn explain(&self, request: Request<v1::ExplainRequest>) -> Result<Response<v1::Explanation>, Status> {
         let subject = self.subject(Some(&request.get_ref().about))?;
         let mut view = self.quorum_of(subject.as_ref()).await?;
+        let shown = subject.as_ref().and_then(|subject| self.findings.of(subject));
         Ok(Response::new(v1::Explanation {
+            looks: shown.map(|shown| self.as_view(shown)).into_iter().collect(),
             subject: view.subjects.pop(),
             summary: ONLY_WARDEN.to_owned(),
             timeline: Vec::new(),

@@ -45,6 +45,11 @@ impl KnownUnits {
         self.0.borrow().get(subject).and_then(|state| state.as_ref().map(|state| (state.incarnation, state.main_pid)))
     }
 
+    /// All that PID 1 says of a unit.
+    pub(super) fn state(&self, subject: &SubjectName) -> Option<UnitState> {
+        self.0.borrow().get(subject).copied().flatten()
+    }
+
     /// Returns after a change of any unit; never when PID 1 is no longer watched.
     pub(super) async fn changed(&mut self) {
         if self.0.changed().await.is_err() {

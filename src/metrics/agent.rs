@@ -2,10 +2,12 @@
 
 use super::committee::{CommitteeMetrics, Meanings, of_personas};
 use super::{Closed, Exposition, FloatGauge, registry, unix_seconds};
+use crate::observe::k3s::Look;
+use crate::observe::k3s::check::Check;
 use crate::protocol::evidence::Verdict;
 use crate::protocol::guardian::GuardianEvent;
-use crate::protocol::policy::Policy;
-use crate::protocol::types::{PersonaId, Timestamp};
+use crate::protocol::policy::{Policy, SubjectKind};
+use crate::protocol::types::{PersonaId, SubjectName, Timestamp};
 use prometheus_client::metrics::gauge::Gauge;
 
 /// What an agent shows. Clones share the numbers.
@@ -15,6 +17,7 @@ pub struct AgentMetrics {
     committee: CommitteeMetrics,
     peer_progress: Closed<FloatGauge, 1>,
     self_health: Gauge,
+    k3s_probe: Closed<Gauge, 2>,
 }
 
 impl AgentMetrics {
@@ -39,7 +42,18 @@ impl AgentMetrics {
             "How unwell this agent is itself: 0 is well, each point lengthens its patience",
             self_health.clone(),
         );
-        Self { exposition: Exposition::new(r), committee, peer_progress, self_health }
+        let k3s = policy.subjects.iter().filter(|(_, subject)| subject.kind == SubjectKind::K3s);
+        let k3s_probe = Closed::new(
+            &mut r,
+            "zeta_bft_k3s_probe",
+            "Of this agent's last look at k3s: 1 well, 0 not well, -1 not to be told",
+            ["subject", "check"],
+            k3s.flat_map(|(name, _)| Check::ALL.iter().map(|check| [name.as_str(), check.as_str()])),
+        );
+        for (name, _) in policy.subjects.iter().filter(|(_, subject)| subject.kind == SubjectKind::K3s) {
+            Check::ALL.iter().for_each(|check| k3s_probe.set([name.as_str(), check.as_str()], -1));
+        }
+        Self { exposition: Exposition::new(r), committee, peer_progress, self_health, k3s_probe }
     }
 
     /// What `/metrics` renders.
@@ -74,6 +88,14 @@ impl AgentMetrics {
     /// A persona's last good tick ended then.
     pub fn peer_progress(&self, persona: &PersonaId, at: Timestamp) {
         self.peer_progress.set_float([persona.as_str()], unix_seconds(at));
+    }
+
+    /// What a look at a k3s showed.
+    pub fn k3s_looked(&self, subject: &SubjectName, look: &Look) {
+        for check in Check::ALL {
+            let value = check.of(look).map_or(-1, i64::from);
+            self.k3s_probe.set([subject.as_str(), check.as_str()], value);
+        }
     }
 
     /// How unwell this agent is itself.

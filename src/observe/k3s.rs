@@ -8,6 +8,7 @@
 
 pub(crate) mod aside;
 mod certificates;
+pub mod check;
 pub mod classify;
 mod clock_sync;
 mod endpoint;
@@ -19,6 +20,7 @@ pub mod lookout;
 mod mask;
 mod observer;
 mod probe;
+pub mod reading;
 mod settings;
 mod stamp;
 pub mod table;

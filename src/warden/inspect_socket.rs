@@ -85,6 +85,7 @@ impl Committee {
             }
         };
         Ok(v1::Explanation {
+            looks: Vec::new(),
             subject: self.quorum(facts, Some(&subject)).subjects.pop(),
             summary,
             timeline: facts.timelines.of(&subject, episode),

@@ -115,6 +115,11 @@ pub struct Finding {
 }
 
 impl Finding {
+    #[cfg(test)]
+    pub(super) fn of_nothing() -> Self {
+        Self { withheld: None, ..unseen(UnitReading::Running, Withheld::NotRunning) }
+    }
+
     /// Whether a voter may approve a repair because of it.
     pub fn is_votable(&self) -> bool {
         self.verdict == Verdict::Down && self.act != Act::None && self.class.is_some_and(FaultClass::is_votable)
@@ -371,4 +376,4 @@ fn held_back(judged: Judged<'_>, reading: UnitReading, withheld: Withheld, count
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,6 +1,6 @@
 //! The table and its judge, held against looks and fatal lines that were recorded, against looks in a row, and against chance.
 
-mod bench;
+pub(in crate::observe::k3s) mod bench;
 mod chance;
 mod rows;
 mod time;

@@ -23,7 +23,7 @@ pub(super) fn ok() -> Probe {
 }
 
 /// A server that has run for an hour and is well.
-pub(super) fn well() -> Look {
+pub(in crate::observe::k3s) fn well() -> Look {
     Look {
         at: at(10_000),
         run: Some(run(1)),
