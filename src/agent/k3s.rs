@@ -127,22 +127,27 @@ impl K3s {
                 _ = looks.tick() => again = 0,
             }
             self.note_unit(&units);
-            let Ok(whole) = self.look(&mouth, &mut units, challenge).await else { return };
+            let Ok(whole) = self.look(&mouth, &mut units, &mut wanted, challenge).await else { return };
             again = if whole { 0 } else { again + 1 };
         }
     }
 
-    /// One look; whether it was of one run, and missed nothing that root sees.
-    async fn look(&mut self, mouth: &Mouth, units: &mut KnownUnits, challenge: Option<Nonce>) -> Result<bool, Gone> {
+    /// One look; whether it was of one run, and missed nothing that root sees. A challenge that comes meanwhile begins it anew:
+    /// to wait for its end would leave too little time for another.
+    async fn look(
+        &mut self,
+        mouth: &Mouth,
+        units: &mut KnownUnits,
+        wanted: &mut mpsc::Receiver<Nonce>,
+        mut challenge: Option<Nonce>,
+    ) -> Result<bool, Gone> {
         let (known, subject) = (units.clone(), self.subject.clone());
-        let look = {
-            let mut looking = pin!(self.observer.look(|| run_of(known.state(&subject)?)));
-            loop {
-                tokio::select! {
-                    look = &mut looking => break look,
-                    // Seen below, with everything else that PID 1 said meanwhile.
-                    () = units.changed() => {}
-                }
+        let look = loop {
+            let looking = pin!(self.observer.look(|| run_of(known.state(&subject)?)));
+            tokio::select! {
+                biased;
+                asked = wanted.recv() => challenge = Some(asked.ok_or(Gone)?),
+                look = looking => break look,
             }
         };
         self.note_unit(units);
