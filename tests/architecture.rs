@@ -1,5 +1,6 @@
 //! The layers of the program, as claims about its sources: what a compiler does not refuse, this does.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 struct Source {
@@ -139,6 +140,19 @@ fn cited(document: &str) -> impl Iterator<Item = &str> {
         name.matches('_').count() >= 4
             && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
     })
+}
+
+#[test]
+fn the_readme_tells_every_row_of_the_table_of_faults_and_no_other() {
+    let readme = std::fs::read_to_string("README.md").expect("README.md is readable");
+    let section =
+        readme.split("## A broken k3s").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("a section");
+    let first_cells = section.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    let told: BTreeSet<&str> =
+        first_cells.flat_map(|cell| cell.split('`')).filter(|name| !name.trim().is_empty()).collect();
+    let table = zeta_bft::observe::k3s::table::Table::built_in();
+    let known: BTreeSet<&str> = table.rows().iter().map(|row| row.name.as_str()).collect();
+    assert_eq!(told, known);
 }
 
 #[test]

@@ -321,6 +321,11 @@ fn every_option_that_the_written_file_explains_exists() {
     assert_eq!(subject("otto").budget, Policy::PERSONA_BUDGET);
     assert_eq!(subject("otto").ladder.len(), 3);
     assert_eq!(subject("tunnel").unit, "tunnel.service");
+    let k3s = SubjectName::new("k3s").unwrap();
+    let plain = parse(&with("[subjects.k3s]\nkind = \"k3s\"\n"), "node.toml", &paths()).unwrap();
+    assert_eq!(subject("k3s").ladder, plain.policy.subjects[&k3s].ladder);
+    let timing = |settings: &Settings| (settings.k3s[&k3s].grace, settings.k3s[&k3s].failed_looks);
+    assert_eq!(timing(&settings), timing(&plain));
     assert!(settings.page.is_some() && !settings.policy.drill);
 }
 
