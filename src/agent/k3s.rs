@@ -4,7 +4,8 @@
 //!   warden's challenge asks for one: then the answer is of that very look.
 //! * What PID 1 says anew holds at once: the last look is judged again under it before the next is made, so that a vote never
 //!   outlives the state it was made for.
-//! * What root alone may read comes from the lookout. While that is behind PID 1 the look is made again soon.
+//! * What root alone may read comes from the lookout. A look for which that was behind PID 1 shows nothing, and is made again
+//!   soon.
 
 use super::mind::{Gone, Message, Mouth};
 use super::units::KnownUnits;
@@ -142,7 +143,7 @@ impl K3s {
         mut challenge: Option<Nonce>,
     ) -> Result<bool, Gone> {
         let (known, subject) = (units.clone(), self.subject.clone());
-        let look = loop {
+        let mut look = loop {
             let looking = pin!(self.observer.look(|| run_of(known.state(&subject)?)));
             tokio::select! {
                 biased;
@@ -151,7 +152,11 @@ impl K3s {
             }
         };
         self.note_unit(units);
-        let whole = look.run.is_some() && !self.observer.is_behind();
+        // Without k3s' last words nobody knows whether another start helps.
+        if self.observer.is_behind() {
+            look.run = None;
+        }
+        let whole = look.run.is_some();
         if let Some(finding) = self.tell(mouth, &look, challenge).await? {
             self.history.note(&look, finding.noted());
         }

@@ -284,6 +284,12 @@ impl Timing {
         }
     }
 
+    /// How long a repair is given before it is judged. A k3s takes its time to start, whatever it was repaired for.
+    pub fn settle(&self, class: FaultClass, kind: &SubjectKind) -> Duration {
+        let class = if *kind == SubjectKind::K3s { FaultClass::Broken } else { class };
+        self.class(class, kind).map_or(Duration::ZERO, |timing| timing.settle)
+    }
+
     /// For experiments (`up --drill`): repairs judged after a second, no cool-down.
     pub fn drill() -> Self {
         let mut timing = Self { cool_down: S(0), cool_down_max: S(0), ..Self::default() };

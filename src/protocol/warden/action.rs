@@ -251,7 +251,7 @@ impl<C: StatementCodec> Warden<C> {
         self.follow_incarnation(name);
         let kind = &self.subjects[name].policy.kind;
         let timing = &self.policy.timing;
-        let settle = timing.class(class, kind).map_or(Duration::ZERO, |t| t.settle);
+        let settle = timing.settle(class, kind);
         // A persona's work is judged by the first tick that ends, and a tick may take this long.
         let judged_by_tick = class == FaultClass::Broken && matches!(kind, SubjectKind::Wrapper(_));
         let until = self.now + if judged_by_tick { timing.tick_limit + settle } else { settle };

@@ -93,6 +93,22 @@ fn what_came_back_after_a_restart_is_not_restarted_again_but_paged_and_held() {
 }
 
 #[test]
+fn a_restarted_k3s_is_given_its_time_to_start_before_anybody_is_called() {
+    let mut bench = with_k3s();
+    bench.kill("k3s");
+    bench.accuse_k3s(FaultClass::Crash, Reason::Killed);
+    let starting = [("k3s", Verdict::Unknown, Some(FaultClass::Unknown), Reason::Grace)];
+    for _ in 0..4 * 100 {
+        bench.tick(250 * MS);
+        ["lior", "otto", "vera"].iter().for_each(|name| bench.speak(name, &starting));
+    }
+    assert_eq!((bench.state("k3s"), bench.pages.as_slice()), (StateName::Settling, [].as_slice()));
+    bench.pass(90 * S);
+    assert_eq!((bench.state("k3s"), bench.pages.as_slice()), (StateName::Healthy, [].as_slice()));
+    assert_eq!(bench.rungs_taken(), [RESTART]);
+}
+
+#[test]
 fn one_vendor_neither_chooses_a_step_nor_skips_one() {
     for lie in [Reason::Datastore, Reason::EmptyFile, Reason::WantsHuman] {
         let mut bench = with_k3s();
