@@ -31,7 +31,7 @@ impl Check {
     /// Whether it is well; `None`: not to be told.
     pub fn of(self, look: &Look) -> Option<bool> {
         let probe = |probe: &Probe| match probe {
-            Probe::Status { code: 401 | 403, .. } | Probe::Off | Probe::Stranger | Probe::Unable(_) => None,
+            Probe::Status { code: 401 | 403 | 404, .. } | Probe::Off | Probe::Stranger | Probe::Unable(_) => None,
             Probe::Status { .. } | Probe::Refused | Probe::TimedOut => Some(probe.is_ok()),
         };
         match self {
@@ -46,6 +46,22 @@ impl Check {
             // Who could read no folder found no empty file in it either.
             Self::KeyFiles => (!look.mounts.is_empty()).then_some(look.empty_files.is_empty()),
             Self::Clock => look.clock_synchronised,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::k3s::classify::tests::bench::well;
+
+    #[test]
+    fn an_answer_that_tells_nothing_is_neither_well_nor_unwell() {
+        let ping = |code| Look { ping: Probe::Status { code, said: String::new() }, ..well() };
+        for (code, shown) in
+            [(200, Some(true)), (401, None), (403, None), (404, None), (429, Some(false)), (500, Some(false))]
+        {
+            assert_eq!(Check::Ping.of(&ping(code)), shown, "{code}");
         }
     }
 }

@@ -50,7 +50,7 @@ closed_set!(
         Ok = "ok",
         /// Any status.
         Answers = "answers",
-        /// 401 or 403: somebody answers, and tells us nothing more.
+        /// 401, 403 or 404: somebody answers, and tells us nothing more.
         Denied = "denied",
         /// 500 or above.
         Error = "error",
@@ -74,7 +74,7 @@ impl Answer {
         match self {
             Self::Ok => probe.is_ok(),
             Self::Answers => probe.answers(),
-            Self::Denied => matches!(probe, Probe::Status { code: 401 | 403, .. }),
+            Self::Denied => matches!(probe, Probe::Status { code: 401 | 403 | 404, .. }),
             Self::Error => matches!(probe, Probe::Status { code: 500.., .. }),
             Self::Refused => matches!(probe, Probe::Refused),
             Self::TimedOut => matches!(probe, Probe::TimedOut),

@@ -2,19 +2,16 @@
 
 use crate::kube::{KUBELET_KEY, Kube, SERVING_KEY, Who};
 use crate::lab::Unfit;
-use crate::node::{Config, WATCH};
+use crate::node::WATCH;
 use crate::stage::Stage;
 
 super::claims! {
     the_api_server_answers_who_is_known_and_refuses_who_is_not,
     a_dead_etcd_shows_in_readyz,
-    a_killed_api_server_that_systemd_restarts_at_once_is_left_to_systemd_and_a_long_wait_is_cut_short,
     what_keeps_the_api_server_from_starting_stands_in_its_journal,
     a_datastore_that_is_full_or_damaged_says_so_itself,
     who_is_not_vouched_for_is_told_from_who_is_not_well,
 }
-
-const SUBJECT: &str = "[subjects.k3s]\nkind = \"k3s\"\n";
 
 fn the_api_server_answers_who_is_known_and_refuses_who_is_not(stage: &'static Stage) -> Result<(), Unfit> {
     let kube = Kube::alone(stage, "apiserver")?;
@@ -64,30 +61,6 @@ fn a_dead_etcd_shows_in_readyz(stage: &'static Stage) -> Result<(), Unfit> {
     let moment = kube.moment();
     kube.ask(&["systemctl", "start", "--no-block", "k3s.service"]);
     kube.await_line("k3s.service", &moment, "Error: context deadline exceeded");
-    Ok(())
-}
-
-fn a_killed_api_server_that_systemd_restarts_at_once_is_left_to_systemd_and_a_long_wait_is_cut_short(
-    stage: &'static Stage,
-) -> Result<(), Unfit> {
-    let kube = Kube::with(stage, &Config::acting().with(SUBJECT))?;
-    let killed = |starts: usize, intents: usize| {
-        let old = kube.unit("k3s.service");
-        kube.signal("k3s.service", "KILL");
-        let new = kube.await_replaced("k3s.service", &old);
-        // Only systemd's own restarts count there.
-        assert_eq!(new.get("NRestarts"), "1", "{:?}", kube.history());
-        kube.await_until("it is ready again", || kube.get(Who::Probe, "/readyz").status == 200);
-        kube.await_healthy();
-        assert_eq!((kube.starts("k3s.service"), kube.intents("k3s")), (starts, intents), "{:?}", kube.history());
-    };
-    kube.restart_after("500ms");
-    killed(2, 0);
-    // As k3s ships it: systemd would wait 5 s.
-    kube.restart_after("5s");
-    killed(3, 1);
-    kube.holds_for(WATCH, "it is not started once more", || kube.starts("k3s.service") == 3);
-    kube.verify();
     Ok(())
 }
 

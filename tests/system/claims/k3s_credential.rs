@@ -1,6 +1,6 @@
 //! The credential that the package's own script mints, against a real API server with RBAC: what it opens, and to whom it is open.
 
-use crate::kube::{CREDENTIAL, Kube, TLS, Who};
+use crate::kube::{CREDENTIAL, Kube, TLS, Who, subject};
 use crate::lab::{Done, Unfit};
 use crate::node::{Config, PERSONAS};
 use crate::stage::Stage;
@@ -12,14 +12,13 @@ super::claims! {
     agents_alone_can_read_the_key_of_the_minted_credential,
 }
 
-const SUBJECT: &str = "[subjects.k3s]\nkind = \"k3s\"\n";
 const SCRIPT: &str = "/usr/share/zeta-bft/k3s/mint-credential";
 const CORE: &str = "/api/v1";
 const RIGHTS: &str = "/apis/rbac.authorization.k8s.io/v1";
 
 /// A node as an operator has it: package installed, k3s running, the shipped rights applied, and no credential yet.
 fn without_credential(stage: &'static Stage) -> Result<Kube, Unfit> {
-    let kube = Kube::with(stage, &Config::observing().with(SUBJECT))?;
+    let kube = Kube::with(stage, &Config::observing().with(&subject("")))?;
     kube.set_ready(true);
     kube.ask(&["rm", "-r", CREDENTIAL]);
     Ok(kube)

@@ -7,6 +7,7 @@ mod install;
 mod isolation;
 mod k3s;
 mod k3s_credential;
+mod k3s_faults;
 mod machines;
 mod operator;
 mod rungs;
@@ -24,6 +25,7 @@ pub fn all() -> impl Iterator<Item = Claim> {
         vendor_clis::CLAIMS,
         crashes::CLAIMS,
         k3s::CLAIMS,
+        k3s_faults::CLAIMS,
         operator::CLAIMS,
         hand::CLAIMS,
         faults::CLAIMS,

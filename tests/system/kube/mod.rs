@@ -2,12 +2,14 @@
 //!
 //! k3s itself comes from no package registry; what answers on its port does. `k3s.sh` stands where k3s stands: it lays out
 //! certificates as k3s does and *becomes* the API server, so that the unit's main process is the one that answers, and what the
-//! journal shows is what Kubernetes itself says. Absent: the supervisor (`/ping` is 404 here, `pong` there), kubelet, kube-proxy,
-//! controllers, containers. The node's object is made by [`Kube::set_ready`], by nobody else.
+//! journal shows is what Kubernetes itself says. Absent: the supervisor (`/ping` is 404 here, `pong` there), kube-proxy,
+//! controllers, containers, and of the kubelet all but its health port, which a stand-in answers. The node's object is made by [`Kube::set_ready`], by nobody else.
 
 mod faults;
+mod seen;
 
 pub use faults::{KUBELET_KEY, SERVING_KEY};
+pub use seen::subject;
 
 use crate::lab::{Lab, Layer, Unfit, await_true, run};
 use crate::node::{Config, Node, PATIENCE};
@@ -22,6 +24,8 @@ const BUILD: &str = include_str!("build.sh");
 const LAUNCHER: &str = include_str!("k3s.sh");
 const UNIT: &str = include_str!("k3s.service");
 const ETCD: &str = include_str!("etcd.service");
+const KUBELET: [(&str, &str); 2] =
+    [("kubelet.socket", include_str!("kubelet.socket")), ("kubelet@.service", include_str!("kubelet@.service"))];
 /// As the package ships it.
 const RBAC: &str = include_str!("../../../deploy/k3s/rbac.yaml");
 /// All that k3s keeps for itself as a server.
@@ -124,6 +128,9 @@ impl Kube {
         machine.prepare("/usr/local/bin/k3s", LAUNCHER)?;
         machine.prepare("/etc/systemd/system/k3s.service", UNIT)?;
         machine.prepare("/etc/systemd/system/k3s.service.d/counted.conf", COUNTED)?;
+        for (name, text) in KUBELET {
+            machine.prepare(&format!("/etc/systemd/system/{name}"), text)?;
+        }
         machine.prepare("/etc/systemd/system/etcd.service", ETCD)
     }
 
@@ -135,6 +142,7 @@ impl Kube {
     #[track_caller]
     pub fn start(&self) {
         self.ask(&["systemctl", "enable", "--now", "etcd.service"]);
+        self.ask(&["systemctl", "start", "kubelet.socket"]);
         self.start_k3s();
         self.apply(RBAC);
         self.let_probes_in(&format!("{TLS}/client-ca"));
@@ -156,7 +164,8 @@ impl Kube {
                  -subj /O=zeta-bft/CN=zeta-bft:$(hostname) -keyout client.key |
              openssl x509 -req -CA {ca}.crt -CAkey {ca}.key -days 365 -extfile {TLS}/openssl.cnf -extensions client \
                  -out client.crt
-             chmod 644 ca.crt client.crt"
+             chmod 644 ca.crt client.crt
+             if getent group zeta-bft-agents; then chgrp zeta-bft-agents client.key; chmod 640 client.key; fi"
         );
         self.sh(&lines).expect_ok();
     }
