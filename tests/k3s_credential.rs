@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use zeta_bft::config::{self, paths::Paths};
+use zeta_bft::observe::k3s::{Credential, Role};
 
 const FILES: [&str; 3] = ["ca.crt", "client.crt", "client.key"];
 
@@ -125,15 +127,26 @@ fn a_set_fits_together_is_for_one_node_and_its_key_is_for_root_until_it_is_there
     assert_eq!(std::fs::metadata(server.at("out")).unwrap().mode() & 0o7777, 0o700);
     assert_eq!(std::fs::read_dir(server.at("out")).unwrap().count(), 3, "nothing is left over");
     assert_eq!(std::fs::read_dir(server.at("k3s/server/tls")).unwrap().count(), 4, "nothing is left with k3s' own");
-    // What it says is to be done there reads as the configuration does, and names where the agents look.
-    for line in [
-        "install -m 640 -g zeta-bft-agents client.key /etc/zeta-bft/k3s",
-        r#"role = "agent""#,
-        r#"node_name = "n2""#,
-        r#"ca = "/etc/zeta-bft/k3s/ca.crt""#,
-    ] {
-        assert!(said.lines().any(|said| said.trim() == line), "{line}\n{said}");
-    }
+    let install = "install -m 640 -g zeta-bft-agents client.key /etc/zeta-bft/k3s";
+    assert!(said.lines().any(|line| line.trim() == install), "{said}");
+}
+
+#[test]
+fn what_it_says_belongs_into_node_toml_is_read_there() {
+    let Some(server) = Server::lasting("3650") else { return };
+    let said = server.minted(&[]);
+    let snippet: String = said
+        .lines()
+        .skip_while(|line| line.trim() != "[subjects.k3s]")
+        .take_while(|line| line.starts_with("    "))
+        .fold(String::new(), |text, line| text + line.trim() + "\n");
+    let shipped = std::fs::read_to_string(shipped("../node.toml")).unwrap();
+    let settings = config::parse(&(shipped + &snippet), "node.toml", &Paths::below(Path::new("/nowhere"))).unwrap();
+    let k3s = settings.k3s.values().next().unwrap().observer();
+    assert_eq!((k3s.role, k3s.node.as_deref(), k3s.address.port()), (Role::Agent, Some("n2"), 6444));
+    // There, and not where it was made.
+    let [ca, certificate, key] = FILES.map(|file| Path::new("/etc/zeta-bft/k3s").join(file));
+    assert_eq!((k3s.ca, k3s.credential), (ca, Credential::Certificate { certificate, key }));
 }
 
 #[test]

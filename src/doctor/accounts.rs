@@ -125,6 +125,19 @@ impl Accounts {
         self.groups.iter().filter(|group| group.gid == account.gid || group.members.contains(&account.name))
     }
 
+    /// The same, with a user in further groups, by name or number, as a unit's `SupplementaryGroups=` puts it there.
+    #[must_use]
+    pub fn joined<'a>(&self, user: &str, groups: impl Iterator<Item = &'a str>) -> Self {
+        let mut joined = self.clone();
+        for name in groups {
+            let wanted = |group: &&mut GroupEntry| group.name == name || name.parse() == Ok(group.gid);
+            if let Some(group) = joined.groups.iter_mut().find(wanted) {
+                group.members.push(user.to_owned());
+            }
+        }
+        joined
+    }
+
     /// Everybody in a group.
     pub fn members_of(&self, gid: u32) -> impl Iterator<Item = &Account> {
         let named: Vec<_> = self.groups.iter().filter(|group| group.gid == gid).flat_map(|g| &g.members).collect();

@@ -41,6 +41,8 @@ pub enum Group {
     Rights,
     /// The units, as systemd has loaded them.
     Units,
+    /// What the agents need to ask k3s.
+    K3s,
     /// systemd, D-Bus, polkit.
     Bus,
     /// Folders, sockets and scrape ports of the running daemons.
@@ -63,6 +65,7 @@ impl Group {
             Self::Users => "users",
             Self::Rights => "rights",
             Self::Units => "units",
+            Self::K3s => "k3s",
             Self::Bus => "bus",
             Self::Runtime => "runtime",
             Self::Clock => "clock",

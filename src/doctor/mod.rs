@@ -12,6 +12,7 @@ pub mod accounts;
 pub mod bus;
 pub mod finding;
 pub mod host;
+pub mod k3s;
 pub mod mode;
 pub mod node;
 pub mod rights;
@@ -65,7 +66,8 @@ pub async fn examine(paths: &Paths, asked: &Asked) -> Vec<Section> {
         let facts = Facts { node: &node, settings, cast: &cast, accounts: accounts.as_ref().map_err(Clone::clone) };
         sections.extend(of_node(&facts).await);
     } else {
-        let groups = [Group::Users, Group::Rights, Group::Units, Group::Bus];
+        let k3s = settings.is_some_and(|settings| !settings.k3s.is_empty()).then_some(Group::K3s);
+        let groups = [Group::Users, Group::Rights, Group::Units].into_iter().chain(k3s).chain([Group::Bus]);
         sections.extend(groups.map(|group| Section::skipped_whole(group, ONLY_OF_A_NODE)));
     }
     sections.push(match settings {
@@ -135,7 +137,7 @@ async fn of_node(facts: &Facts<'_>) -> Vec<Section> {
     rights::check_users(node, cast, accounts, &sudo, &mut rights);
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/zeta-bft"));
     rights::check_files(node, *settings, &program, &files, accounts, &mut rights);
-    vec![
+    let mut sections = vec![
         match settings {
             Some(settings) => users::check(cast, accounts, !settings.isolation),
             None => Section::skipped_whole(Group::Users, NO_SETTINGS),
@@ -146,8 +148,14 @@ async fn of_node(facts: &Facts<'_>) -> Vec<Section> {
             (_, Err(error)) => Section::skipped_whole(Group::Units, &error.to_string()),
             (Some(_), Ok(said)) => units::check(&wanted, said, cast, accounts),
         },
-        check_bus(node, *settings, said.ok().and_then(|mut said| said.remove(&polkit_unit))).await,
-    ]
+    ];
+    if let Some(settings) = settings.filter(|settings| !settings.k3s.is_empty()) {
+        let agents = k3s::agents(settings, cast, accounts, said.as_ref().ok());
+        let facts = k3s::Facts { node, cast, accounts, agents: &agents, now: clock::unix().as_secs() };
+        sections.push(k3s::check(&facts, &settings.k3s));
+    }
+    sections.push(check_bus(node, *settings, said.ok().and_then(|mut said| said.remove(&polkit_unit))).await);
+    sections
 }
 
 async fn check_bus(node: &Node, settings: Option<&Settings>, polkit_unit: Option<units::UnitFacts>) -> Section {

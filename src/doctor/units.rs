@@ -11,7 +11,8 @@ use std::time::Duration;
 
 /// What is asked of each unit.
 const PROPERTIES: &str = "Id,LoadState,ActiveState,LoadError,UnitFileState,NeedDaemonReload,FragmentPath,DropInPaths,User,DynamicUser,Type,\
-    StartLimitIntervalUSec,TimeoutStopUSec,WatchdogUSec,Restart,After,Requires,Requisite,BindsTo,PartOf,WantedBy,RequiredBy";
+    StartLimitIntervalUSec,TimeoutStopUSec,WatchdogUSec,Restart,After,Requires,Requisite,BindsTo,PartOf,WantedBy,RequiredBy,SupplementaryGroups,\
+    IPAddressAllow,IPAddressDeny";
 
 /// The longest that a unit of ours may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(15);

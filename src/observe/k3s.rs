@@ -27,6 +27,7 @@ pub mod table;
 mod tls;
 pub mod when;
 
+pub(crate) use certificates::ends_of;
 pub use files::{FileFacts, Files, is_key_or_certificate};
 pub use observer::{Observer, UnitRun};
 pub use settings::{Credential, K3sSettings, Role, SettingsError};

@@ -27,6 +27,11 @@ pub(super) fn read_pem(pem: &[u8], place: &str) -> Vec<Certificate> {
     sections.filter_map(|der| read(der.ok()?.as_ref(), place)).collect()
 }
 
+/// When each certificate of a PEM file ends, in seconds since 1970, in the file's order.
+pub(crate) fn ends_of(pem: &[u8]) -> Vec<u64> {
+    read_pem(pem, "").iter().map(|certificate| certificate.not_after).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::authority::{Authority, END};
