@@ -1,5 +1,7 @@
 //! Bad configurations and their exact complaints; good ones and what becomes of them.
 
+mod k3s;
+
 use super::*;
 use crate::protocol::evidence::Reason;
 use crate::protocol::policy::{Action, Consent, Mode, Policy, Timing};

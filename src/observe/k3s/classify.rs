@@ -2,7 +2,8 @@
 //!
 //! The order of judgement:
 //! 1. A look that names no run, or another than PID 1 does, shows nothing.
-//! 2. What the operator wants (PID 1's word) is the operator's: no other row is looked at.
+//! 2. What the operator wants (PID 1's word) is the operator's: no other row is looked at. Where PID 1 says that k3s ended, no
+//!    `frozen` row is: doubt about the host is about soft evidence.
 //! 3. The first row of the table that holds; it gives way to the first `veto` row that holds if something would be done.
 //! 4. A row that would have something done, or that rests on probes, is held back ([`Withheld`]) where there is doubt:
 //!    * CRASH is PID 1's word, on a look that is not older than that word, because the look brings the fatal line;
@@ -252,14 +253,15 @@ impl Judge {
     }
 
     fn matching(&self, facts: &Facts<'_>, reading: UnitReading) -> Option<Judged<'_>> {
-        let operators = matches!(reading, UnitReading::Operator(_));
-        let asked = |row: &&Row| !operators || row.class == Some(FaultClass::Operator);
+        let asked = |row: &&Row| match reading {
+            UnitReading::Operator(_) => row.class == Some(FaultClass::Operator),
+            UnitReading::Crashed(_) => !row.frozen,
+            UnitReading::Running | UnitReading::Unknown(_) => true,
+        };
         let rows = || self.table.rows().iter().filter(asked).filter_map(|row| Some((row, row.when.holds(facts)?)));
         let first = rows().next()?;
-        let crash = first.0.class == Some(FaultClass::Crash);
-        let yields = first.0.moves() && !first.0.veto;
-        let veto = rows().find(|(row, _)| yields && row.veto && !(crash && row.frozen));
-        let (row, detail) = veto.unwrap_or(first);
+        let yields = first.0.moves();
+        let (row, detail) = rows().find(|(row, _)| yields && row.veto).unwrap_or(first);
         let lasting = match row.act {
             Act::PlannedRestart => row.when.lasting_cause(facts),
             Act::MoveAside => Some(format!("{:?}", facts.look.empty_files)),

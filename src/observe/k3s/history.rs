@@ -101,9 +101,7 @@ impl History {
     }
 
     fn fatal_after(&self, look: &Look) -> Option<Fatal> {
-        let (Some(line), Some(run)) = (&look.fatal, look.run) else {
-            return self.fatal.clone().filter(|_| look.run.is_none());
-        };
+        let (line, run) = (look.fatal.as_ref()?, look.run?);
         Some(match self.fatal.clone() {
             Some(fatal) => fatal.seen(line, run),
             None => Fatal::first(line, run),
@@ -187,6 +185,7 @@ pub fn signature(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Probe;
     use super::*;
     use crate::protocol::types::{BootId, InvocationId};
     use proptest::prelude::*;
@@ -236,6 +235,77 @@ mod tests {
         assert_eq!(Fatal::first(early, run(1)).seen(late, run(2)).events, 2, "its time differs");
         assert_eq!(Fatal::first(early, run(1)).seen(late, run(1)).events, 1, "one run ends once");
         assert_eq!(Fatal::first(early, run(1)).seen("panic: other", run(2)).events, 1);
+    }
+
+    /// A look at a run, so many seconds after the first.
+    fn look(second: u64, number: Option<u8>, fatal: Option<&str>) -> Look {
+        let off = Probe::Off;
+        Look {
+            at: Timestamp::ZERO + Duration::from_secs(second),
+            run: number.map(run),
+            age: Some(Duration::from_secs(60)),
+            ping: off.clone(),
+            livez: off.clone(),
+            readyz: off.clone(),
+            kubelet: off.clone(),
+            kube_proxy: off,
+            node_ready: None,
+            certificates: Vec::new(),
+            empty_files: Vec::new(),
+            mounts: Vec::new(),
+            clock_synchronised: None,
+            unix: 0,
+            fatal: fatal.map(str::to_owned),
+            others: (0, 0),
+        }
+    }
+
+    fn unwell() -> Noted<'static> {
+        Noted { unwell: Some(FaultClass::Broken), ..Noted::default() }
+    }
+
+    #[test]
+    fn a_look_is_noted_once_and_never_after_a_later_one() {
+        let mut history = History::default();
+        let (first, second) = (look(0, Some(1), None), look(5, Some(1), None));
+        history.note(&first, unwell());
+        history.note(&second, unwell());
+        let after = history.clone();
+        for old in [&second, &first] {
+            history.note(old, unwell());
+            assert_eq!(history, after);
+        }
+        assert_eq!(history.looks(&second, run(1), FaultClass::Broken), 2, "the same look again is the second still");
+        assert_eq!(history.looks(&look(10, Some(1), None), run(1), FaultClass::Broken), 3);
+    }
+
+    #[test]
+    fn a_look_at_no_run_ends_none() {
+        let mut history = History::default();
+        for (second, number) in [(0, Some(1)), (5, None), (10, Some(1))] {
+            history.note(&look(second, number, None), unwell());
+            assert_eq!(history.ended_runs, 0, "at {second} s");
+        }
+        history.note(&look(15, None, None), unwell());
+        history.note(&look(20, Some(2), None), unwell());
+        assert_eq!(history.ended_runs, 1);
+        history.note(&look(25, Some(2), None), Noted { well: true, ..Noted::default() });
+        assert_eq!(history.ended_runs(&look(30, Some(3), None)), 1, "counted anew since it was well");
+    }
+
+    #[test]
+    fn a_fatal_line_is_remembered_until_k3s_was_well_for_long() {
+        let (early, late) = ("time=\"1\" level=fatal msg=x", "time=\"2\" level=fatal msg=x");
+        let events = |age: Duration, well: bool| {
+            let mut history = History::default();
+            history.note(&look(0, Some(1), Some(early)), unwell());
+            let between = Look { age: Some(age), ..look(5, Some(1), None) };
+            history.note(&between, Noted { well, ..Noted::default() });
+            history.same_fatal(&look(10, Some(2), Some(late)))
+        };
+        assert_eq!(events(FORGET, true), 1);
+        assert_eq!(events(FORGET.checked_sub(Duration::from_secs(1)).unwrap(), true), 2);
+        assert_eq!(events(FORGET, false), 2, "it was not well");
     }
 
     proptest! {

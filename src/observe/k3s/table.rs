@@ -3,7 +3,7 @@
 //!
 //! * The first row whose conditions all hold wins; an operator's rows come before the built-in ones.
 //! * A row with `veto` wins over every row that would have something done: no row of an operator's makes a full disk a reason
-//!   for a restart. One that is `frozen` as well does so only while PID 1 does not say itself that k3s ended.
+//!   for a restart. A `frozen` row holds only while PID 1 does not say itself that k3s ended.
 //! * What the table says is not yet a verdict: [`super::classify`] holds it back where something is in doubt.
 
 use super::when::When;

@@ -4,6 +4,7 @@ use super::super::*;
 use crate::observe::k3s::{Certificate, Mount};
 use crate::protocol::evidence::{Enablement, LastExit};
 use crate::protocol::types::{BootId, Incarnation, InvocationId};
+use std::sync::{Arc, LazyLock};
 
 /// Seconds of Unix time of the first look: a midnight.
 pub(super) const UNIX: u64 = 1_790_035_200;
@@ -75,8 +76,16 @@ pub(super) fn unit(word: UnitWord) -> UnitState {
     }
 }
 
-pub(super) fn judge() -> Judge {
-    Judge::new(&K3sConfig::new(Role::Server))
+/// A server's, with the built-in rows alone.
+pub(super) fn judge() -> Arc<Judge> {
+    judge_of(Role::Server)
+}
+
+/// With the built-in rows alone. Their patterns are compiled once.
+pub(super) fn judge_of(role: Role) -> Arc<Judge> {
+    static JUDGES: LazyLock<[Arc<Judge>; 2]> =
+        LazyLock::new(|| [Role::Server, Role::Agent].map(|role| Judge::new(&K3sConfig::new(role)).into()));
+    JUDGES[usize::from(role == Role::Agent)].clone()
 }
 
 /// With one row of an operator's.
@@ -87,14 +96,14 @@ pub(super) fn judge_with(rows: &str) -> Judge {
 
 /// An observer: its memory, and the looks that it takes 5 s apart.
 pub(super) struct Eye {
-    pub(super) judge: Judge,
+    pub(super) judge: Arc<Judge>,
     pub(super) history: History,
     taken: u64,
 }
 
 impl Eye {
-    pub(super) fn new(judge: Judge) -> Self {
-        Self { judge, history: History::default(), taken: 0 }
+    pub(super) fn new(judge: impl Into<Arc<Judge>>) -> Self {
+        Self { judge: judge.into(), history: History::default(), taken: 0 }
     }
 
     /// One look at a unit.

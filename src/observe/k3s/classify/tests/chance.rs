@@ -4,6 +4,7 @@ use super::super::*;
 use super::bench::*;
 use crate::observe::k3s::{Certificate, Mount};
 use proptest::prelude::*;
+use std::sync::{Arc, LazyLock};
 
 fn probe() -> impl Strategy<Value = Probe> {
     prop_oneof![
@@ -65,12 +66,26 @@ fn any_state() -> impl Strategy<Value = UnitState> {
 }
 
 /// A judge with rows of an operator's that would restart on anything.
-fn reckless() -> Judge {
-    judge_with(
-        "[[faults]]\nname = \"always\"\nwhen = { older_than = \"0s\" }\nclass = \"BROKEN\"\nact = \"restart\"\nsays = \"x\"\n\
-         [[faults]]\nname = \"always-ended\"\nwhen = { unit = [\"failed\", \"auto-restart\"] }\nclass = \"CRASH\"\nact = \"restart\"\nsays = \"x\"\n",
-    )
+fn reckless() -> Arc<Judge> {
+    static JUDGE: LazyLock<Arc<Judge>> = LazyLock::new(|| judge_with(RECKLESS).into());
+    JUDGE.clone()
 }
+
+const RECKLESS: &str = r#"
+[[faults]]
+name = "always"
+when = { older_than = "0s" }
+class = "BROKEN"
+act = "restart"
+says = "x"
+
+[[faults]]
+name = "always-ended"
+when = { unit = ["failed", "auto-restart"] }
+class = "CRASH"
+act = "restart"
+says = "x"
+"#;
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]

@@ -39,6 +39,7 @@ struct Recorded {
     row: String,
     class: Option<String>,
     act: Option<String>,
+    reason: Option<String>,
     #[serde(default)]
     page: bool,
     #[serde(default)]
@@ -112,13 +113,16 @@ fn every_recorded_look_is_what_the_design_says() {
     let Looks { look: recorded } = toml::from_str(LOOKS).unwrap();
     for recorded in recorded {
         let role = if recorded.role == "agent" { Role::Agent } else { Role::Server };
-        let mut eye = Eye::new(Judge::new(&K3sConfig::new(role)));
+        let mut eye = Eye::new(judge_of(role));
         let finding = eye.looks(4, &recorded.look(), &unit(recorded.word()));
         let class = finding.class.map(|class| class.as_str().to_owned());
         let about = format!("{}: {finding}", recorded.design);
         assert_eq!((&finding.row, &class), (&recorded.row, &recorded.class), "{about}");
         assert_eq!(finding.act.as_str(), recorded.act.as_deref().unwrap_or("none"), "{about}");
         assert_eq!((finding.page, finding.frozen), (recorded.page, recorded.frozen), "{about}");
+        if let Some(reason) = &recorded.reason {
+            assert_eq!(finding.reason.as_str(), reason, "{about}");
+        }
         assert_eq!(finding.withheld, None, "{about}");
         let votable = matches!(finding.class, Some(FaultClass::Crash | FaultClass::Broken));
         assert_eq!(finding.is_votable(), votable, "{about}");
@@ -134,6 +138,7 @@ struct Lines {
 #[derive(Deserialize)]
 struct Line {
     row: String,
+    reason: Option<String>,
     from: String,
     text: String,
 }
@@ -141,7 +146,7 @@ struct Line {
 #[test]
 fn every_recorded_fatal_line_is_known_for_what_it_is() {
     let Lines { line: lines } = toml::from_str(LINES).unwrap();
-    for Line { row, from, text } in lines {
+    for Line { row, reason, from, text } in lines {
         let mut eye = Eye::new(judge());
         let ended = |number: u8, fatal: &str| {
             let look = Look { age: None, run: Some(run(number)), fatal: Some(fatal.to_owned()), ..silent() };
@@ -155,11 +160,89 @@ fn every_recorded_fatal_line_is_known_for_what_it_is() {
         }
         let last = last.unwrap();
         assert_eq!(last.row, row, "{from}: {text}\n{last}");
+        assert!(reason.is_none_or(|reason| last.reason.as_str() == reason), "{last}: {}", last.reason);
         assert!(last.page && !last.is_votable(), "{last}");
         let look = Look { run: Some(run(4)), fatal: Some(text), ..well() };
         let well = eye.look(&look, &UnitState { incarnation: run(4), ..unit(UnitWord::Active) });
         assert_eq!(well.row, "well", "an old line says nothing of one that is well");
     }
+}
+
+/// Rows that one run's end is not enough for: what it ran into may be gone by itself.
+const TWICE: [&str; 5] = ["no-network", "port-taken", "servers-unreachable", "certificate-refused", "same-fatal-again"];
+/// Rows of a datastore that is to be copied before anybody touches it.
+const COPIED: [&str; 3] = ["sqlite-damaged", "etcd-damaged", "etcd-quota-used-up"];
+
+#[test]
+fn a_known_fatal_line_keeps_every_row_from_a_restart() {
+    let Lines { line: lines } = toml::from_str(LINES).unwrap();
+    let restarting = "[[faults]]\nname = \"ours\"\nwhen = { unit = [\"failed\", \"auto-restart\"] }\nclass = \"CRASH\"\nact = \"restart\"\nsays = \"Ours.\"";
+    let bold = std::sync::Arc::new(judge_with(restarting));
+    for Line { row, text, .. } in lines {
+        let look = Look { age: None, fatal: Some(text.clone()), ..silent() };
+        let [ours, theirs] =
+            [judge(), bold.clone()].map(|judge| Eye::new(judge).look(&look, &unit(UnitWord::AutoRestart)));
+        if TWICE.contains(&row.as_str()) {
+            assert_eq!((ours.row.as_str(), ours.page), ("systemd-restarts-it", false), "{text}\n{ours}");
+            assert_eq!(theirs.row, "ours", "{text}");
+            continue;
+        }
+        let act = if COPIED.contains(&row.as_str()) { Act::CopyAside } else { Act::None };
+        for found in [ours, theirs] {
+            assert_eq!((&found.row, found.act, found.page), (&row, act, true), "{text}\n{found}");
+            assert_eq!((found.class, found.withheld.as_ref()), (Some(FaultClass::Environment), None), "{text}");
+        }
+    }
+}
+
+/// What an operator's row that would restart at any failing port becomes.
+fn yielded(look: &Look, word: UnitWord) -> String {
+    let rows = "[[faults]]\nname = \"ours\"\nwhen = { ping = [\"fails\", \"stranger\"] }\nclass = \"BROKEN\"\nact = \"restart\"\nsays = \"x\"";
+    Eye::new(judge_with(rows)).looks(4, look, &unit(word)).row
+}
+
+#[test]
+fn what_keeps_a_repair_from_doing_harm_wins_over_an_operators_row() {
+    let (starts, runs) = (UnitWord::Activating, UnitWord::Active);
+    assert_eq!(yielded(&silent(), runs), "ours");
+    let mut full = silent();
+    full.mounts[0].free_inodes = 999;
+    assert_eq!(yielded(&full, runs), "inodes-used-up");
+    full.mounts[0].free_inodes = 1000;
+    assert_eq!(yielded(&full, runs), "ours");
+    full.mounts[0].free_bytes = (64 << 20) - 1;
+    assert_eq!(yielded(&full, runs), "disk-full");
+    full.mounts[0].free_bytes = 64 << 20;
+    assert_eq!(yielded(&full, runs), "ours");
+    let stranger = Look { ping: Probe::Stranger, ..silent() };
+    assert_eq!(yielded(&stranger, runs), "stranger");
+    let ended = vec![Certificate { place: "port 6443".into(), is_ca: false, not_after: UNIX }];
+    let expired = Look { certificates: ended.clone(), ..stranger };
+    assert_eq!(yielded(&expired, runs), "certificate-ended-unseen");
+    assert_eq!(yielded(&Look { clock_synchronised: None, ..expired }, runs), "stranger", "who knows the time?");
+    assert_eq!(yielded(&Look { certificates: ended, ..silent() }, runs), "ours", "k3s that is silent renews it");
+    for word in [starts, runs] {
+        assert_eq!(yielded(&Look { clock_synchronised: Some(false), ..silent() }, word), "clock-unsynchronised");
+        assert_eq!(yielded(&Look { others: (2, 1), ..silent() }, word), "others-fail-too");
+        assert_eq!(yielded(&Look { others: (100, 49), ..silent() }, word), "ours", "most of the others are well");
+    }
+}
+
+#[test]
+fn the_operators_wish_has_one_row_and_a_refused_preflight_another() {
+    for word in [UnitWord::Stopped, UnitWord::Disabled, UnitWord::Masked, UnitWord::Missing, UnitWord::Frozen] {
+        let finding = Eye::new(judge()).look(&well(), &unit(word));
+        assert_eq!((finding.row.as_str(), finding.page), ("left-alone", false), "{word}");
+    }
+    let refused = Eye::new(judge()).look(&well(), &unit(UnitWord::Dependency));
+    assert_eq!((refused.row.as_str(), refused.page), ("preflight-refused", true));
+}
+
+#[test]
+fn starting_for_ever_begins_after_five_minutes() {
+    let look = |seconds| Look { age: Some(Duration::from_secs(seconds)), ..silent() };
+    let row = |seconds| Eye::new(judge()).looks(4, &look(seconds), &unit(UnitWord::Activating)).row;
+    assert_eq!((row(299), row(300)), ("starting".into(), "starts-for-ever".into()));
 }
 
 #[test]
@@ -180,17 +263,18 @@ fn the_built_in_rows_are_well_formed_and_each_is_reached() {
 #[test]
 fn what_needs_no_look_of_its_own_is_reached_as_well() {
     let ending = Eye::new(judge()).look(&well(), &unit(UnitWord::Stopping));
-    assert_eq!((ending.row.as_str(), ending.reason), ("ending", Reason::Stopping));
+    assert_eq!((ending.row.as_str(), ending.reason, ending.page), ("ending", Reason::Stopping, false));
     let ping = found(&Look { ping: Probe::Refused, ..well() });
     assert_eq!((ping.row.as_str(), ping.is_votable()), ("ping-fails", false));
     let mut eye = Eye::new(judge());
-    let words: Vec<_> = (1..=6)
-        .map(|number| {
-            let look = Look { age: None, run: Some(run(number)), ..silent() };
-            eye.look(&look, &UnitState { incarnation: run(number), ..unit(UnitWord::Failed) }).row
-        })
-        .collect();
-    assert_eq!(words, ["ended", "ended", "ended", "ended", "ends-again-and-again", "ends-again-and-again"]);
+    let mut end = |number: u8, word| {
+        let look = Look { age: None, run: Some(run(number)), ..silent() };
+        eye.look(&look, &UnitState { incarnation: run(number), ..unit(word) })
+    };
+    let words: Vec<_> = (1..=5).map(|number| end(number, UnitWord::Failed).row).collect();
+    assert_eq!(words, ["ended", "ended", "ended", "ended", "ends-again-and-again"]);
+    let sixth = end(6, UnitWord::AutoRestart);
+    assert_eq!((sixth.row.as_str(), sixth.page, sixth.is_votable()), ("ends-again-and-again", true, false));
 }
 
 #[test]

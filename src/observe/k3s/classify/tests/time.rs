@@ -92,7 +92,8 @@ fn an_end_is_judged_by_a_look_that_was_taken_after_it() {
         let unit = Unit { state: &state, since, exit_zero: ExitZero::Operator };
         judge().classify(look.at + Duration::from_secs(9), &look, unit, &History::default())
     };
-    assert_eq!(judged(look.at + Duration::from_millis(1)).withheld, Some(Withheld::TooOld));
+    let too_old = judged(look.at + Duration::from_millis(1));
+    assert_eq!((too_old.withheld, too_old.reason), (Some(Withheld::TooOld), Reason::CannotSee));
     let finding = judged(look.at);
     assert_eq!((finding.class, finding.reason), (Some(FaultClass::Crash), Reason::Killed), "{finding}");
     assert_eq!(finding.evidence, Evidence::Hard);
@@ -144,8 +145,100 @@ fn a_certificate_that_a_planned_restart_did_not_renew_is_not_tried_again() {
     let again = eye.looks(3, &look, &state);
     assert!(matches!(again.withheld, Some(Withheld::CameBack { .. })), "{again}");
     assert_eq!((again.class, again.act, again.page), (Some(FaultClass::Broken), Act::None, true));
+    assert!(!again.is_votable() && again.noted().tried.is_none(), "{again}");
     let (look, state) = soon(2, 10);
     assert!(eye.looks(3, &look, &state).is_votable(), "another certificate is another cause");
+}
+
+#[test]
+fn a_key_that_is_empty_again_after_a_move_is_not_moved_again() {
+    let mut eye = Eye::new(judge());
+    let empty = |number: u8, file: &str| {
+        let empty_files = vec![format!("/var/lib/rancher/k3s/agent/{file}").into()];
+        let look = Look { age: None, empty_files, run: Some(run(number)), ..silent() };
+        (look, UnitState { incarnation: run(number), ..unit(UnitWord::Failed) })
+    };
+    let (look, state) = empty(1, "client.key");
+    assert_eq!(eye.looks(3, &look, &state).act, Act::MoveAside, "in one run it is one cause");
+    let (look, state) = empty(2, "client.key");
+    let again = eye.look(&look, &state);
+    assert!(matches!(again.withheld, Some(Withheld::CameBack { .. })) && again.page, "{again}");
+    assert_eq!((again.row.as_str(), again.act), ("empty-key-ended", Act::None));
+    let (look, state) = empty(2, "other.key");
+    assert_eq!(eye.look(&look, &state).act, Act::MoveAside, "another file is another cause");
+}
+
+/// A run that ended by this line, at this second.
+fn ended_by(number: u8, second: u32, what: &str) -> (Look, UnitState) {
+    let fatal = format!("time=\"2026-01-01T00:00:{second:02}Z\" level=fatal msg=\"{what}\"");
+    let look = Look { age: None, run: Some(run(number)), fatal: Some(fatal), ..silent() };
+    (look, UnitState { incarnation: run(number), ..unit(UnitWord::Failed) })
+}
+
+#[test]
+fn a_datastore_is_copied_once_for_one_cause() {
+    let mut eye = Eye::new(judge());
+    let (look, state) = ended_by(1, 1, "database disk image is malformed");
+    assert_eq!(eye.looks(3, &look, &state).act, Act::CopyAside);
+    let (look, state) = ended_by(2, 9, "database disk image is malformed");
+    let again = eye.look(&look, &state);
+    assert!(matches!(again.withheld, Some(Withheld::CameBack { .. })) && again.page, "{again}");
+    assert_eq!((again.row.as_str(), again.act), ("sqlite-damaged", Act::None));
+}
+
+#[test]
+fn what_starts_for_ever_after_the_same_fatal_line_is_not_restarted_again() {
+    let mut eye = Eye::new(judge());
+    let (look, state) = ended_by(1, 1, "leaderelection lost for k3s");
+    eye.look(&look, &state);
+    let (look, _) = ended_by(2, 9, "leaderelection lost for k3s");
+    let state = UnitState { incarnation: run(2), ..unit(UnitWord::Activating) };
+    let young = eye.looks(4, &Look { age: Some(Duration::from_secs(200)), ..look.clone() }, &state);
+    assert_eq!((young.row.as_str(), young.page, young.withheld), ("starting", false, None), "nothing was to be done");
+    let stuck = eye.looks(4, &Look { age: Some(Duration::from_secs(400)), ..look }, &state);
+    assert_eq!((stuck.row.as_str(), stuck.act, stuck.page), ("starts-for-ever", Act::None, true), "{stuck}");
+}
+
+#[test]
+fn nobody_is_woken_before_so_many_looks_in_a_row() {
+    let said = "[-]etcd failed: reason withheld\nreadyz check failed";
+    let datastore = Look { readyz: Probe::Status { code: 500, said: said.into() }, ..well() };
+    let stranger = Look { livez: Probe::Stranger, ..well() };
+    for (look, class) in [(datastore, FaultClass::Environment), (stranger, FaultClass::Unknown)] {
+        let mut eye = Eye::new(judge());
+        let active = unit(UnitWord::Active);
+        let told: Vec<_> = (0..4).map(|_| eye.look(&look, &active)).map(|f| (f.class, f.page)).collect();
+        let class = Some(class);
+        assert_eq!(told, [(class, false), (class, false), (class, true), (class, true)]);
+    }
+}
+
+#[test]
+fn doubt_about_the_host_is_shown_of_a_young_run_as_well() {
+    let look = Look { clock_synchronised: Some(false), age: Some(Duration::from_secs(9)), ..silent() };
+    let finding = found(&look);
+    assert!(matches!(finding.withheld, Some(Withheld::Grace { .. })) && finding.frozen, "{finding}");
+}
+
+#[test]
+fn no_doubt_about_the_host_stands_against_what_pid_1_says() {
+    let rows = "[[faults]]\nname = \"ours\"\nwhen = { clock = \"unsynchronised\" }\nclass = \"UNKNOWN\"\nfrozen = true\nveto = true\nsays = \"Ours.\"";
+    let look = Look { clock_synchronised: Some(false), ..silent() };
+    let judged = |word| Eye::new(judge_with(rows)).looks(4, &look, &unit(word));
+    assert_eq!((judged(UnitWord::Active).row.as_str(), judged(UnitWord::Active).frozen), ("ours", true));
+    let ended = judged(UnitWord::Failed);
+    assert_eq!((ended.row.as_str(), ended.class, ended.frozen), ("ended", Some(FaultClass::Crash), false), "{ended}");
+}
+
+#[test]
+fn a_row_that_has_nothing_done_for_a_fault_yields_to_a_veto_as_well() {
+    let rows = "[[faults]]\nname = \"ours\"\nwhen = { livez = \"fails\" }\nclass = \"BROKEN\"\nsays = \"Ours.\"";
+    let mut look = silent();
+    look.mounts[0].free_bytes = 0;
+    let finding = Eye::new(judge_with(rows)).looks(4, &look, &unit(UnitWord::Active));
+    assert_eq!((finding.row.as_str(), finding.page), ("disk-full", true), "{finding}");
+    let quiet = Eye::new(judge_with(rows)).looks(4, &silent(), &unit(UnitWord::Active));
+    assert_eq!((quiet.row.as_str(), quiet.is_votable()), ("ours", false), "it asks for nothing");
 }
 
 #[test]
