@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 super::claims! {
     the_minted_credential_reads_health_and_a_nodes_object_and_is_refused_all_else,
-    agents_alone_can_read_the_key_of_the_minted_credential,
+    agents_alone_can_read_the_key_of_the_minted_credential_and_the_doctor_says_when_others_can,
 }
 
 const SCRIPT: &str = "/usr/share/zeta-bft/k3s/mint-credential";
@@ -113,7 +113,9 @@ fn the_minted_credential_reads_health_and_a_nodes_object_and_is_refused_all_else
     Ok(())
 }
 
-fn agents_alone_can_read_the_key_of_the_minted_credential(stage: &'static Stage) -> Result<(), Unfit> {
+fn agents_alone_can_read_the_key_of_the_minted_credential_and_the_doctor_says_when_others_can(
+    stage: &'static Stage,
+) -> Result<(), Unfit> {
     let kube = without_credential(stage)?;
     mint(&kube, &[]).expect_ok();
     let key = format!("{CREDENTIAL}/client.key");
@@ -144,5 +146,19 @@ fn agents_alone_can_read_the_key_of_the_minted_credential(stage: &'static Stage)
         assert!(!is_in(&format!("zeta-{persona}.service")), "{persona} itself");
     }
     assert!(!is_in("zeta-bft-warden.service"));
+
+    let found = || {
+        let report: Value = serde_json::from_str(&kube.exec(&["zeta-bft", "doctor", "--json"]).out).expect("a report");
+        let findings =
+            report["findings"].as_array().expect("findings").iter().filter(|finding| finding["group"] == "k3s");
+        findings.map(|finding| format!("{} {}", finding["level"], finding["id"]).replace('"', "")).collect::<Vec<_>>()
+    };
+    assert_eq!(found(), ["ok k3s"]);
+    kube.ask(&["chmod", "644", &key]);
+    assert_eq!(found(), ["error k3s-key-open"]);
+    kube.ask(&["chmod", "600", &key]);
+    assert_eq!(found(), ["error k3s-key-unreadable"]);
+    mint(&kube, &["--days", "10"]).expect_ok();
+    assert_eq!(found(), ["warning k3s-certificate-ends"]);
     Ok(())
 }
