@@ -13,6 +13,7 @@ pub mod bus;
 pub mod finding;
 pub mod host;
 pub mod k3s;
+pub mod lookout;
 pub mod mode;
 pub mod node;
 pub mod rights;
@@ -73,7 +74,11 @@ pub async fn examine(paths: &Paths, asked: &Asked) -> Vec<Section> {
     sections.push(match settings {
         Some(settings) => {
             let known = (&cast, accounts.as_ref().unwrap_or(&NOBODY));
-            runtime::check(&node, paths, &runtime::ask(settings).await, &asked.view, known)
+            let mut section = runtime::check(&node, paths, &runtime::ask(settings).await, &asked.view, known);
+            if on_node {
+                lookout::check(&lookout::of(settings), clock::now(), &mut section);
+            }
+            section
         }
         None => Section::skipped_whole(Group::Runtime, NO_SETTINGS),
     });

@@ -32,6 +32,8 @@ pub enum Part {
     Hand,
     /// Where its orders come in.
     HandSocket,
+    /// The lookout's service.
+    Lookout,
     /// Everything together.
     Target,
     /// A persona's sidecar or wrapper.
@@ -66,6 +68,9 @@ pub fn wanted(settings: &Settings) -> BTreeMap<String, Part> {
             SubjectKind::K3s => Part::K3s,
             SubjectKind::Unit => Part::Other(policy.uid),
         };
+        if part == Part::K3s {
+            units.insert("zeta-bft-lookout.service".to_owned(), Part::Lookout);
+        }
         units.insert(policy.unit.clone(), part);
         let by_root = |action: &Action| {
             matches!(action, Action::Run { .. } | Action::MoveAside { .. } | Action::CopyAside { .. })
@@ -186,14 +191,31 @@ impl Unit<'_> {
             Part::K3s => self.k3s(),
             Part::Other(Some(uid)) => self.user(Some(&accounts.name_of(*uid)), accounts),
             Part::Hand | Part::HandSocket => self.hand(),
+            Part::Lookout => self.lookout(),
             Part::Other(None) | Part::WardenSocket | Part::Target | Part::Instance => {}
+        }
+    }
+
+    /// Whether it does not run: its state, then.
+    fn away(&self) -> Option<String> {
+        let state = self.get("ActiveState");
+        (!matches!(state, "" | "active" | "activating" | "reloading")).then(|| state.to_owned())
+    }
+
+    /// Without the lookout agents see of k3s what anybody may see.
+    fn lookout(&mut self) {
+        if let Some(state) = self.away() {
+            let text = format!(
+                "it is {state}: agents see neither empty keys of k3s nor the line that it ended by, and judge it without"
+            );
+            let fix = format!("`journalctl -u {0}` says why; then `systemctl start {0}`", self.unit);
+            self.warning("lookout-away", text, fix);
         }
     }
 
     /// Without the hand the committee decides, and nobody acts.
     fn hand(&mut self) {
-        let state = self.get("ActiveState").to_owned();
-        if !matches!(state.as_str(), "" | "active" | "activating" | "reloading") {
+        if let Some(state) = self.away() {
             let text = format!("it is {state}: whatever the committee decides, nothing is repaired");
             let fix = format!("`journalctl -u {0}` says why; then `systemctl start {0}`", self.unit);
             self.error("hand-away", text, fix);
@@ -492,6 +514,28 @@ mod tests {
         assert_eq!(changed("zeta-otto.service", "Restart=always", "Restart=no"), []);
         assert_eq!(changed("k3s.service", "WatchdogUSec=0", "WatchdogUSec=1min"), [("k3s-watchdog", Level::Error)]);
         assert_eq!(changed("k3s.service", "WatchdogUSec=0", "WatchdogUSec=infinity"), [("k3s-watchdog", Level::Error)]);
+    }
+
+    #[test]
+    fn a_lookout_is_wanted_where_there_is_a_k3s_and_found_when_it_is_away() {
+        let paths = crate::config::paths::Paths::below(std::path::Path::new("/tmp/x"));
+        let of = |more: &str| {
+            let text = crate::config::default_up_toml(false) + more;
+            wanted(&crate::config::parse(&text, "node.toml", &paths).unwrap())
+        };
+        let unit = "zeta-bft-lookout.service";
+        assert_eq!(of("").get(unit), None);
+        let parts = of("[subjects.k3s]\nkind = \"k3s\"\n");
+        assert_eq!(parts.get(unit), Some(&Part::Lookout));
+        let found = |state: &str| {
+            let said = parse(&format!("Id={unit}\n{state}\n"));
+            let parts = BTreeMap::from([(unit.to_owned(), Part::Lookout)]);
+            let section = check(&parts, &said, &Cast::default(), &Accounts::none());
+            section.findings.iter().map(|finding| (finding.id, finding.level)).collect::<Vec<_>>()
+        };
+        assert_eq!(found("LoadState=loaded\nActiveState=active"), []);
+        assert_eq!(found("LoadState=loaded\nActiveState=failed"), [("lookout-away", Level::Warning)]);
+        assert_eq!(found("LoadState=not-found"), [("unit-missing", Level::Error)]);
     }
 
     #[test]

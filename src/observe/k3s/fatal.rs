@@ -32,9 +32,10 @@ pub struct Fatal {
     pub run: Option<InvocationId>,
 }
 
-/// How `journalctl` is asked for what [`last_fatal`] reads: this boot, newest first, one JSON object a line.
+/// How `journalctl` is asked for what [`last_fatal`] reads: newest first, one JSON object a line. Not `--boot`: in a
+/// container the boot's id is not the same for every process.
 pub fn arguments(unit: &str) -> Vec<String> {
-    let fixed = ["--boot", "--reverse", "--quiet", "--no-pager", "--output=json"].map(str::to_owned);
+    let fixed = ["--reverse", "--quiet", "--no-pager", "--output=json"].map(str::to_owned);
     let fields = "--output-fields=MESSAGE,_SYSTEMD_UNIT,_SYSTEMD_INVOCATION_ID".to_owned();
     fixed.into_iter().chain([fields, format!("--lines={ENTRIES}"), format!("_SYSTEMD_UNIT={unit}")]).collect()
 }
