@@ -85,7 +85,7 @@ fn an_answer_is_one_of_few_words() {
         (status(200, ""), &["ok", "answers"]),
         (status(401, ""), &["answers", "denied"]),
         (status(403, ""), &["answers", "denied"]),
-        (status(404, ""), &["answers"]),
+        (status(404, ""), &["answers", "denied"]),
         (status(429, ""), &["answers"]),
         (status(500, ""), &["answers", "error", "fails"]),
         (status(503, ""), &["answers", "error", "fails"]),
