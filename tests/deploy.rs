@@ -274,12 +274,14 @@ fn the_lookout_is_root_without_a_capability_or_network_takes_no_order_and_writes
         ("RuntimeDirectory", "zeta-bft/lookout"),
         ("Slice", "zetabft.slice"),
         ("PartOf", "zeta-bft.target zeta-bft-warden.service"),
-        ("ExecPaths", "/usr/bin/zeta-bft /usr/bin/journalctl /usr/lib /lib"),
+        ("ReadOnlyPaths", "/run -/run/lock -/dev/mqueue -/dev/hugepages"),
     ] {
         lookout.is(key, value);
     }
     lookout.goes_last();
-    for granted in ["ReadWritePaths", "StateDirectory", "LoadCredential", "Sockets", "User", "After", "Wants"] {
+    for granted in
+        ["ReadWritePaths", "ExecPaths", "StateDirectory", "LoadCredential", "Sockets", "User", "After", "Wants"]
+    {
         assert_eq!(lookout.value(granted), None, "{granted}");
     }
     for hidden in hand.value("InaccessiblePaths").unwrap().split(' ').chain(["-/run/dbus", "-/run/systemd/private"]) {

@@ -8,6 +8,7 @@ mod isolation;
 mod k3s;
 mod k3s_credential;
 mod k3s_faults;
+mod lookout;
 mod machines;
 mod operator;
 mod rungs;
@@ -25,6 +26,7 @@ pub fn all() -> impl Iterator<Item = Claim> {
         vendor_clis::CLAIMS,
         crashes::CLAIMS,
         k3s::CLAIMS,
+        lookout::CLAIMS,
         k3s_faults::CLAIMS,
         operator::CLAIMS,
         hand::CLAIMS,
