@@ -269,6 +269,7 @@ impl Pid1 {
                 unit.state.activity = Activity::Active;
                 unit.state.main_pid = Some(child.id());
                 unit.state.active_since = Some(clock::now());
+                unit.state.began_at = unit.state.active_since;
                 tracing::info!(unit = %name, pid = child.id(), invocation = %invocation, "started");
                 Ok(())
             }
@@ -332,6 +333,7 @@ impl Pid1 {
         tracing::info!(unit = %name, pid = unit.state.main_pid, exit = ?exit, lived_ms = lived.as_millis(), "ended");
         unit.state.main_pid = None;
         unit.state.active_since = None;
+        unit.state.began_at = None;
         unit.state.last_exit = exit;
         unit.state.activity = if exit == LastExit::Code(0) { Activity::Inactive } else { Activity::Failed };
         unit.generation += 1;
