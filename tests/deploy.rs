@@ -239,6 +239,11 @@ fn guardians_have_no_privilege_no_network_but_loopback_and_each_only_its_own_key
 #[test]
 fn the_hand_is_root_without_a_capability_or_network_and_the_warden_alone_reaches_it() {
     let hand = Unit::read("zeta-bft-hand.service");
+    assert_eq!(
+        (hand.value("NoExecPaths"), hand.value("ExecPaths")),
+        (None, None),
+        "what ExecPaths names stays writable"
+    );
     for (key, value) in [
         ("Type", "notify"),
         ("Restart", "always"),
