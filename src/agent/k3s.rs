@@ -19,7 +19,7 @@ use crate::observe::k3s::reading::reading;
 use crate::observe::k3s::{K3sSettings, Look, Observer, SettingsError, UnitRun};
 use crate::protocol::evidence::{Activity, ExitZero, UnitState};
 use crate::protocol::guardian::GuardianInput;
-use crate::protocol::types::{Nonce, SubjectName, Timestamp};
+use crate::protocol::types::{Incarnation, Nonce, SubjectName, Timestamp};
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -134,7 +134,8 @@ impl K3s {
     }
 
     /// One look; whether it was of one run, and missed nothing that root sees. A challenge that comes meanwhile begins it anew:
-    /// to wait for its end would leave too little time for another.
+    /// to wait for its end would leave too little time for another. So does another state of the unit: a look at both shows
+    /// neither, and a k3s that ends again and again could else never be seen while its ports are silent.
     async fn look(
         &mut self,
         mouth: &Mouth,
@@ -144,11 +145,16 @@ impl K3s {
     ) -> Result<bool, Gone> {
         let (known, subject) = (units.clone(), self.subject.clone());
         let mut look = loop {
+            if self.note_unit(units) {
+                self.judge_again(mouth).await?;
+            }
+            let begun = shape_of(self.unit);
             let looking = pin!(self.observer.look(|| run_of(known.state(&subject)?)));
             tokio::select! {
                 biased;
                 asked = wanted.recv() => challenge = Some(asked.ok_or(Gone)?),
                 look = looking => break look,
+                () = another_shape(units, &subject, begun) => {}
             }
         };
         self.note_unit(units);
@@ -171,8 +177,7 @@ impl K3s {
         if now == self.unit {
             return false;
         }
-        let activity = |unit: Option<UnitState>| unit.map(|unit| (unit.incarnation, kind_of(unit.activity)));
-        if activity(now) != activity(self.unit) {
+        if shape_of(now) != shape_of(self.unit) {
             self.since = clock::now();
         }
         self.unit = now;
@@ -214,6 +219,18 @@ impl K3s {
         }
         let unseen = self.observer.unseen().to_vec();
         self.findings.set(&self.subject, Shown { at: look.at, finding: finding.clone(), unseen });
+    }
+}
+
+/// Which run, and what it is doing.
+fn shape_of(unit: Option<UnitState>) -> Option<(Incarnation, u8)> {
+    unit.map(|unit| (unit.incarnation, kind_of(unit.activity)))
+}
+
+/// Returns when PID 1 shows another run, or that it is doing something else.
+async fn another_shape(units: &mut KnownUnits, subject: &SubjectName, shape: Option<(Incarnation, u8)>) {
+    while shape_of(units.state(subject)) == shape {
+        units.changed().await;
     }
 }
 

@@ -178,14 +178,16 @@ impl Facts {
             activity = Activity::Deactivating;
         }
         let remembered = |run: Option<InvocationId>| run == Some(invocation) && self.is_down();
+        // Somebody stopped it, and wanted it back since.
+        let refused = remembered(memory.dependency);
         Some(UnitState {
             incarnation: Incarnation { boot, invocation },
             activity,
             main_pid: Some(self.main_pid).filter(|pid| *pid != 0),
-            last_exit: if remembered(memory.dependency) { LastExit::Dependency } else { self.last_exit() },
+            last_exit: if refused { LastExit::Dependency } else { self.last_exit() },
             enablement: self.enablement(),
             job_pending: self.job != 0 || memory.rung_runs,
-            stop_requested: self.job == 0 && (remembered(memory.stopped) || self.was_stopped()),
+            stop_requested: self.job == 0 && !refused && (remembered(memory.stopped) || self.was_stopped()),
             frozen: !matches!(self.freezer_state.as_str(), "" | "running"),
             active_since: (activity == Activity::Active && self.active_enter_at != 0)
                 .then(|| clocks.boot_time(self.active_enter_at)),

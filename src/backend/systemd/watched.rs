@@ -76,8 +76,9 @@ impl Watched {
             return false;
         }
         match result {
-            "done" => self.memory.stopped = Some(run),
-            "dependency" => self.memory.dependency = Some(run),
+            // The later one counts.
+            "done" => (self.memory.stopped, self.memory.dependency) = (Some(run), None),
+            "dependency" => (self.memory.stopped, self.memory.dependency) = (None, Some(run)),
             _ => {}
         }
         true

@@ -2,14 +2,14 @@
 //!
 //! * The step that a row asks for is told by the reason: voters sign it, and the warden takes no step that does not answer it.
 //! * A fault that could be voted on, and for which nothing is asked, is for a human.
-//! * A damaged datastore is ENVIRONMENT while k3s runs: nobody stops it for a copy. One that has ended or does not come up may
-//!   be copied.
+//! * A damaged datastore is ENVIRONMENT while k3s runs or starts: nobody stops it for a copy, and what it said last may be of the
+//!   run before, since when somebody mended it. Only where k3s has ended is it copied.
 
 use super::Look;
 use super::classify::{Finding, Withheld};
 use super::table::Act;
 use crate::protocol::evidence::{
-    Activity, ExitZero, FaultClass, Reason, ServiceReading, UnitReading, UnitState, Verdict, classify_unit,
+    ExitZero, FaultClass, Reason, ServiceReading, UnitReading, UnitState, Verdict, classify_unit,
 };
 use crate::protocol::types::{Digest, Timestamp};
 
@@ -22,7 +22,7 @@ pub fn reading(
     now: Timestamp,
 ) -> ServiceReading {
     let unit_reading = classify_unit(unit, exit_zero, now);
-    let class = class(finding, unit, unit_reading);
+    let class = class(finding, unit_reading);
     ServiceReading {
         run: unit.incarnation,
         verdict: finding.verdict,
@@ -32,10 +32,9 @@ pub fn reading(
     }
 }
 
-fn class(finding: &Finding, unit: &UnitState, reading: UnitReading) -> Option<FaultClass> {
+fn class(finding: &Finding, reading: UnitReading) -> Option<FaultClass> {
     match (finding.act, reading) {
         (Act::CopyAside, UnitReading::Crashed(_)) => Some(FaultClass::Crash),
-        (Act::CopyAside, UnitReading::Unknown(_)) if unit.activity == Activity::Activating => Some(FaultClass::Broken),
         _ => finding.class,
     }
 }
@@ -64,7 +63,7 @@ fn reason(finding: &Finding, class: Option<FaultClass>) -> Reason {
 mod tests {
     use super::*;
     use crate::observe::k3s::classify::tests::bench::well;
-    use crate::protocol::evidence::{Evidence, LastExit, Remedy};
+    use crate::protocol::evidence::{Activity, Evidence, LastExit, Remedy};
     use crate::protocol::types::Incarnation;
 
     fn finding(class: Option<FaultClass>, act: Act) -> Finding {
@@ -112,8 +111,9 @@ mod tests {
     fn a_damaged_datastore_is_copied_only_where_nothing_runs_on_it() {
         let damaged = finding(Some(FaultClass::Environment), Act::CopyAside);
         assert_eq!(signed(&damaged, &ended()), (Some(FaultClass::Crash), Reason::Datastore));
-        assert_eq!(signed(&damaged, &unit(Activity::Activating)), (Some(FaultClass::Broken), Reason::Datastore));
-        assert_eq!(signed(&damaged, &unit(Activity::Active)), (Some(FaultClass::Environment), Reason::Datastore));
+        for activity in [Activity::Active, Activity::Activating] {
+            assert_eq!(signed(&damaged, &unit(activity)), (Some(FaultClass::Environment), Reason::Datastore));
+        }
     }
 
     #[test]

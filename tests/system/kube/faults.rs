@@ -30,10 +30,65 @@ impl Kube {
         self.await_until("a stranger answers", || self.get(Who::Stranger, "/livez").curl == 60);
     }
 
+    /// The API server listens elsewhere from its next start, which is now.
+    #[track_caller]
+    pub fn listen_on(&self, port: u16) {
+        self.sh(&format!("echo K3S_PORT={port} >/etc/default/k3s; systemctl restart k3s.service")).expect_ok();
+    }
+
+    /// Some user holds the port of the API server, takes every connection and says nothing.
+    #[track_caller]
+    pub fn squat_silently(&self) {
+        let lines = "set -e; mkdir -p /run/squat; cd /run/squat
+            openssl req -x509 -config TLS/openssl.cnf -extensions server -newkey ec -pkeyopt ec_paramgen_curve:P-256 \
+                -nodes -days 30 -subj /CN=stranger -keyout stranger.key -out stranger.crt 2>/dev/null
+            chown -R daemon .
+            systemd-run --quiet --collect --unit=squatter --uid=daemon --property=WorkingDirectory=/run/squat \
+                openssl s_server -accept 127.0.0.1:6443 -www -cert stranger.crt -key stranger.key";
+        self.sh(&lines.replace("TLS", TLS)).expect_ok();
+        self.await_until("a stranger answers", || self.get(Who::Stranger, "/livez").curl == 60);
+        self.signal("squatter.service", "STOP");
+    }
+
+    /// The API server of another node, at 127.0.0.2, vouched for by the same CA. It says that it is well.
+    #[track_caller]
+    pub fn start_other(&self) {
+        let lines = "set -e; cd /root
+            { cat TLS/openssl.cnf; printf '[other]\nextendedKeyUsage = serverAuth\nsubjectAltName = IP:127.0.0.2\n'; } >other.cnf
+            openssl req -new -config other.cnf -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=kube-apiserver \
+                -keyout other.key |
+            openssl x509 -req -CA TLS/server-ca.crt -CAkey TLS/server-ca.key -days 365 -extfile other.cnf -extensions other \
+                -out other.crt
+            systemd-run --quiet --collect --unit=other --property=WorkingDirectory=/root \
+                openssl s_server -accept 127.0.0.2:6443 -www -cert other.crt -key other.key";
+        self.sh(&lines.replace("TLS", TLS)).expect_ok();
+    }
+
+    /// From its next start k3s is this shell script.
+    #[track_caller]
+    pub fn replace_by(&self, script: &str) {
+        std::fs::write(self.file("/usr/local/bin/instead"), script).expect("a script");
+        let lines = "mkdir -p /run/systemd/system/k3s.service.d && cd /run/systemd/system/k3s.service.d &&
+            printf '[Service]\nExecStart=\nExecStart=/bin/sh /usr/local/bin/instead\n' >instead.conf && systemctl daemon-reload";
+        self.sh(lines).expect_ok();
+    }
+
+    /// k3s' own control group has four loops, and two that take all memory they can get: 400 MB each, again and again.
+    #[track_caller]
+    pub fn eat_everything(&self, seconds: u32) {
+        let lines = format!(
+            "group=/sys/fs/cgroup/system.slice/k3s.service/cgroup.procs; test -e $group
+             eat() {{ (echo 0 >$group; exec timeout {seconds} sh -c \"$1\") >/dev/null 2>&1 & }}
+             for number in 1 2 3 4; do eat 'while :; do :; done'; done
+             for number in 1 2; do eat 'ulimit -v 400000; while :; do tail /dev/zero; done'; done"
+        );
+        self.sh(&lines).expect_ok();
+    }
+
     /// The stranger goes.
     #[track_caller]
     pub fn free_port(&self) {
-        self.ask(&["systemctl", "stop", "squatter.service"]);
+        self.ask(&["systemctl", "kill", "-s", "KILL", "squatter.service"]);
     }
 
     /// A file that has nothing in it, as a full disk leaves it.

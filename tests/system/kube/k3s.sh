@@ -67,7 +67,7 @@ for key in "$agent"/*.key; do
 done
 
 exec kube-apiserver \
-    --advertise-address=192.0.2.1 --bind-address=127.0.0.1 --secure-port=6443 --allow-privileged=true --anonymous-auth=false \
+    --advertise-address=192.0.2.1 --bind-address=127.0.0.1 --secure-port="${K3S_PORT:-6443}" --allow-privileged=true --anonymous-auth=false \
     --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction --profiling=false \
     --api-audiences=https://kubernetes.default.svc.cluster.local,k3s \
     --cert-dir="$tls/temporary-certs" --client-ca-file="$tls/client-ca.crt" \

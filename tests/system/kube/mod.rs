@@ -62,6 +62,14 @@ fn make(place: &Path) -> Result<(), Unfit> {
     if built.ok() { Ok(()) } else { Err(Unfit::Broken(format!("Debian's kubernetes cannot be built: {}", built.err))) }
 }
 
+/// Puts the stand-in for a kubelet's health port onto a machine that does not run: `kubelet.socket`.
+///
+/// # Errors
+/// Those of the file system.
+pub fn prepare_kubelet(machine: &crate::lab::Machine<'_>) -> Result<(), Unfit> {
+    KUBELET.iter().try_for_each(|(name, text)| machine.prepare(&format!("/etc/systemd/system/{name}"), text))
+}
+
 /// Who asks the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
@@ -102,10 +110,19 @@ impl Kube {
     /// # Errors
     /// [`Unfit`] when no machine could be had.
     pub fn with(stage: &'static Stage, config: &Config) -> Result<Self, Unfit> {
+        Self::with_place(stage, config, |_| {})
+    }
+
+    /// The same, with something done before it starts.
+    ///
+    /// # Errors
+    /// [`Unfit`] when no machine could be had.
+    pub fn with_place(stage: &'static Stage, config: &Config, before: impl FnOnce(&Self)) -> Result<Self, Unfit> {
         let machine = stage.with_committee_under(&[&layer(&stage.lab)?])?;
         Self::prepare(&machine)?;
         let kube = Self { node: Node::set_up(machine, config)? };
         kube.executable()?;
+        before(&kube);
         kube.start();
         kube.await_healthy();
         Ok(kube)
@@ -128,9 +145,7 @@ impl Kube {
         machine.prepare("/usr/local/bin/k3s", LAUNCHER)?;
         machine.prepare("/etc/systemd/system/k3s.service", UNIT)?;
         machine.prepare("/etc/systemd/system/k3s.service.d/counted.conf", COUNTED)?;
-        for (name, text) in KUBELET {
-            machine.prepare(&format!("/etc/systemd/system/{name}"), text)?;
-        }
+        prepare_kubelet(machine)?;
         machine.prepare("/etc/systemd/system/etcd.service", ETCD)
     }
 

@@ -1,7 +1,7 @@
 //! What the committee made of k3s: what each agent saw, what was done, who was called.
 
-use super::{CREDENTIAL, Kube};
-use crate::node::PERSONAS;
+use super::CREDENTIAL;
+use crate::node::{Node, PERSONAS};
 use serde_json::Value;
 
 /// A k3s that is judged soon: a young run is left alone for 5 s, two looks make a row, and a repair is judged after 20 s.
@@ -18,7 +18,7 @@ pub fn subject(more: &str) -> String {
     )
 }
 
-impl Kube {
+impl Node {
     /// What each agent saw last.
     pub fn looks(&self) -> Vec<Value> {
         let shown = self.exec(&["zeta-bft", "explain", "k3s", "--json"]);
@@ -40,6 +40,16 @@ impl Kube {
         });
     }
 
+    /// How many agents ever found this row and took it for this class, held back by nothing: what is repaired passes quickly.
+    pub fn finders(&self, row: &str, class: &str) -> usize {
+        let found = |persona: &&&str| {
+            let unit = format!("zeta-bft-agent@{persona}.service");
+            let log = self.ask(&["journalctl", "--no-pager", "-o", "cat", "-u", &unit]);
+            log.lines().any(|line| line.contains(&format!(": {row} ({class}): ")) && !line.contains("held back"))
+        };
+        PERSONAS.iter().filter(found).count()
+    }
+
     /// Everything that was done to k3s: class, action and outcome, oldest first.
     pub fn done(&self) -> Vec<String> {
         let word = |entry: &Value, name: &str| entry[name].as_str().unwrap_or("-").to_owned();
@@ -50,12 +60,11 @@ impl Kube {
 
     /// Why humans were called because of k3s, oldest first.
     pub fn pages(&self) -> Vec<String> {
-        let log = self.said("zeta-bft-warden.service", "");
+        let log = self.ask(&["journalctl", "--no-pager", "-o", "cat", "-u", "zeta-bft-warden.service"]);
         let called = log.lines().filter(|line| line.contains("page: ") && line.contains("subject=\"k3s\""));
         called.filter_map(|line| Some(line.split_once("cause=\"")?.1.split('"').next()?.to_owned())).collect()
     }
 
-    #[allow(dead_code, reason = "for the claims to come")]
     /// Waits until a human is called for this cause.
     #[track_caller]
     pub fn await_page(&self, cause: &str) {

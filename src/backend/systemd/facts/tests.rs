@@ -105,6 +105,17 @@ fn a_stop_of_what_had_failed_already_leaves_only_a_memory() {
 }
 
 #[test]
+fn a_refused_start_of_what_was_stopped_before_is_a_refusal() {
+    for situation in ["stopped_by_term", "dependency_failed"] {
+        let mut facts = recorded(situation);
+        facts.set("UnitFileState", &Variant::from("enabled"));
+        let memory = Memory { dependency: Some(facts.invocation()), ..Memory::default() };
+        let read = classify_unit(&state(&facts, memory), ExitZero::Operator, clocks().boot);
+        assert_eq!(read, UnitReading::Operator(Reason::Dependency), "{situation}");
+    }
+}
+
+#[test]
 fn the_run_is_what_systemd_calls_it_and_its_pid_comes_with_it() {
     let running = state(&recorded("running"), Memory::default());
     assert_eq!(running.incarnation.boot, BOOT);
