@@ -8,6 +8,7 @@
 
 use super::when::When;
 use crate::protocol::evidence::{FaultClass, Reason, closed_set};
+use std::sync::LazyLock;
 
 /// The rows that are built in, as text.
 pub const BUILT_IN: &str = include_str!("faults.toml");
@@ -76,8 +77,12 @@ impl Table {
 
     /// The built-in rows alone.
     pub fn built_in() -> Self {
-        let rows = crate::config::faults::read(BUILT_IN, "faults.toml");
-        Self { rows: rows.expect("the built-in rows are well-formed: a test reads them") }
+        // Their patterns are compiled once, and shared.
+        static TABLE: LazyLock<Table> = LazyLock::new(|| {
+            let rows = crate::config::faults::read(BUILT_IN, "faults.toml");
+            Table { rows: rows.expect("the built-in rows are well-formed: a test reads them") }
+        });
+        TABLE.clone()
     }
 
     /// The rows, in order.
