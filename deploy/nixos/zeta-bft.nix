@@ -549,6 +549,7 @@ let
       ca = nullable types.str "The file of the CA that may vouch for it; not in the store.";
       credential = nullable (types.attrsOf types.str) "The files of a narrow credential: token, or certificate and key; not in the store.";
       node_name = nullable types.str "The name of the node's object.";
+      kubelet = nullable types.bool "Whether it runs a kubelet with a health port.";
       kube_proxy = nullable types.bool "Whether it runs kube-proxy.";
       mounts = nullable (types.listOf types.str) "Paths whose file systems it needs.";
       others = nullable (types.listOf types.str) "API servers of other nodes, asked only while this one fails.";

@@ -59,6 +59,10 @@ pub(super) struct WhenFragment {
     any: Words<Answer>,
     #[serde(default)]
     all: Words<Answer>,
+    #[serde(default)]
+    api: Words<Answer>,
+    #[serde(default)]
+    answered: Words<Port>,
     checks_only: Option<Vec<String>>,
     checks_any: Option<Vec<String>>,
     checks_unnamed: Option<bool>,
@@ -76,6 +80,7 @@ pub(super) struct WhenFragment {
     clock: Words<ClockWord>,
     empty_files: Option<bool>,
     others_failing: Option<u8>,
+    datastore_well: Option<bool>,
 }
 
 /// A set of words that are written as text.
@@ -96,7 +101,7 @@ macro_rules! vocabulary {
         }
     )* };
 }
-vocabulary!(Act, Answer, ClockWord, Reason, UnitWord);
+vocabulary!(Act, Answer, ClockWord, Port, Reason, UnitWord);
 
 /// `class`
 #[derive(Clone, Copy, Debug)]
@@ -332,6 +337,8 @@ fn when(
         ports: ports.iter().filter_map(|(port, words)| Some((*port, words.0.clone()?))).collect::<BTreeMap<_, _>>(),
         any: list(&written.any),
         all: list(&written.all),
+        api: list(&written.api),
+        answered: written.answered.0.clone().unwrap_or_default(),
         checks: checks.into_iter().next(),
         node_ready: written.node_ready,
         fatal,
@@ -346,6 +353,7 @@ fn when(
         clock: written.clock.0.clone().unwrap_or_default(),
         empty_files: written.empty_files,
         others_failing: written.others_failing,
+        datastore_well: written.datastore_well,
     };
     if when.is_empty() {
         return Err(place.complain("a row without a condition would match every look"));

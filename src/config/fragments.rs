@@ -79,6 +79,7 @@ pub(super) struct SubjectFragment {
     pub ca: Written<String>,
     pub credential: Written<CredentialFragment>,
     pub node_name: Written<String>,
+    pub kubelet: Written<bool>,
     pub kube_proxy: Written<bool>,
     pub mounts: Written<Vec<String>>,
     pub others: Written<Vec<String>>,

@@ -31,6 +31,8 @@ pub struct K3sConfig {
     pub credential: Credential,
     /// The name of the node's object.
     pub node: Option<String>,
+    /// Whether it runs a kubelet whose health port can be asked.
+    pub kubelet: bool,
     /// Whether it runs kube-proxy.
     pub kube_proxy: bool,
     /// Paths whose file systems it needs.
@@ -58,6 +60,7 @@ impl K3sConfig {
             ca: None,
             credential: Credential::Nobody,
             node: None,
+            kubelet: true,
             kube_proxy: true,
             mounts: None,
             others: Vec::new(),
@@ -77,6 +80,7 @@ impl K3sConfig {
             ca: self.ca.clone().unwrap_or_else(|| default.ca.clone()),
             credential: self.credential.clone(),
             node: self.node.clone(),
+            kubelet: default.kubelet.filter(|_| self.kubelet),
             kube_proxy: default.kube_proxy.filter(|_| self.kube_proxy),
             mounts: self.mounts.clone().unwrap_or_else(|| default.mounts.clone()),
             others: self.others.clone(),
@@ -160,6 +164,7 @@ pub(super) fn config(inputs: &Inputs, name: &str, header: &Place) -> Result<K3sC
         api: last!(api).map(address).transpose()?,
         ca: last!(ca).map(|at| absolute(at.value, &at.place)).transpose()?,
         node: last!(node_name).map(|at| at.value.clone()),
+        kubelet: last!(kubelet).is_none_or(|at| *at.value),
         kube_proxy: last!(kube_proxy).is_none_or(|at| *at.value),
         ..K3sConfig::new(role)
     };
@@ -238,8 +243,8 @@ pub(super) fn stray(inputs: &Inputs, name: &str) -> Option<(&'static str, Place)
     }
     first! {
         "role" => role, "api" => api, "ca" => ca, "credential" => credential, "node_name" => node_name,
-        "kube_proxy" => kube_proxy, "mounts" => mounts, "others" => others, "grace" => grace,
-        "failed_looks" => failed_looks, "window" => window
+        "kubelet" => kubelet, "kube_proxy" => kube_proxy, "mounts" => mounts, "others" => others,
+        "grace" => grace, "failed_looks" => failed_looks, "window" => window
     }
     if let Some(list) = inputs.last_list(|file| file.subjects.get(name)?.ignored_faults.as_ref())
         && let Some(first) = list.items.first()

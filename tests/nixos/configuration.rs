@@ -71,6 +71,7 @@ pub const EVERYTHING: &str = r#"{
         ca = "/etc/zeta-bft/k3s/ca.crt";
         credential = { token = "/etc/zeta-bft/k3s/token"; };
         node_name = "n1";
+        kubelet = false;
         kube_proxy = false;
         mounts = [ "/var/lib/rancher/k3s" ];
         others = [ "https://10.0.0.2:6443" ];
@@ -200,7 +201,9 @@ fn every_option_reaches_zeta_bft_by_a_name_that_it_knows() {
     assert_eq!(subject("otto/agent").budget.capacity, 3);
     assert_eq!(subject("k3s").ladder.len(), 2);
     let k3s = &settings.k3s[&SubjectName::new("k3s").unwrap()];
-    assert_eq!((k3s.observer().address.port(), k3s.observer().kube_proxy, k3s.failed_looks), (6444, None, 4));
+    let observer = k3s.observer();
+    assert_eq!((observer.address.port(), observer.kubelet, observer.kube_proxy), (6444, None, None));
+    assert_eq!(k3s.failed_looks, 4);
     assert_eq!((k3s.faults[0].name.as_str(), &k3s.ignored[..]), ("ours", &["ping-fails".to_owned()][..]));
     assert_eq!(subject("tunnel").unit, "tunnel.service");
     assert_eq!(subject("tunnel").ladder[0].action, Action::MoveAside { path: "/var/lib/rancher/k3s/agent/x".into() });

@@ -37,12 +37,13 @@ fn what_is_not_written_is_the_roles() {
 #[test]
 fn what_is_written_reaches_the_observer_and_the_judge() {
     let config = config(
-        "api = \"https://127.0.0.1:7443\"\nca = \"/x/ca.crt\"\nnode_name = \"n1\"\nkube_proxy = false\nmounts = []\n\
+        "api = \"https://127.0.0.1:7443\"\nca = \"/x/ca.crt\"\nnode_name = \"n1\"\nkubelet = false\nkube_proxy = false\nmounts = []\n\
          credential = { certificate = \"/x/c\", key = \"/x/k\" }\nothers = [\"https://10.0.0.2:6443\"]\ngrace = \"5m\"\n\
          failed_looks = 7\nwindow = \"23:00-01:00\"\nignored_faults = [\"ping-fails\"]\n",
     );
     let observer = config.observer();
     assert_eq!((observer.address.port(), observer.kube_proxy, observer.node.as_deref()), (7443, None, Some("n1")));
+    assert_eq!(observer.kubelet, None);
     assert_eq!((observer.ca.to_str(), observer.mounts.len()), (Some("/x/ca.crt"), 0));
     assert_eq!(observer.credential, Credential::Certificate { certificate: "/x/c".into(), key: "/x/k".into() });
     assert_eq!(observer.others, ["10.0.0.2:6443".parse().unwrap()]);
@@ -72,6 +73,7 @@ fn what_only_a_k3s_has_is_refused_of_others() {
         "ca = \"/x\"",
         "credential = { token = \"/x\" }",
         "node_name = \"n\"",
+        "kubelet = true",
         "kube_proxy = true",
         "mounts = []",
         "others = []",
@@ -134,6 +136,7 @@ fn a_row_that_contradicts_itself_is_refused() {
         (&[("when", "{ role = \"server\" }")], "a row without a condition would match every look"),
         (&[("when", "{ livez = [] }")], "an empty list is no condition"),
         (&[("when", "{ livez = \"down\" }")], "unknown value `down`"),
+        (&[("when", "{ answered = \"kublet\" }")], "unknown value `kublet`"),
         (&[("when", "{ fatal = 'x*' }")], "this pattern matches every line"),
         (&[("when", "{ fatal = '(' }")], "no regular expression"),
         (&[("when", "{ others_failing = 0 }")], "`others_failing` is a share in percent"),

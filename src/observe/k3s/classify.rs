@@ -207,6 +207,7 @@ impl Judge {
             same_fatal: history.same_fatal(look),
             ended_runs: history.ended_runs(look),
             in_window: self.window.is_none_or(|window| window.contains(look.unix)),
+            answered: history.answered(),
         };
         let Some(judged) = self.matching(&facts, reading) else {
             return unseen(reading, Withheld::Doubt("no row of the table fits".into()));
@@ -279,8 +280,11 @@ impl Judge {
         if state.job_pending && state.is_running() {
             return Some(Withheld::JobPending);
         }
+        let fails = Port::probes(look).any(|(_, probe)| probe.fails());
         for (port, probe) in Port::probes(look) {
             match probe {
+                // Anybody may take a health port while k3s is down: that says nothing of what fails elsewhere.
+                Probe::Stranger if fails && matches!(port, Port::Kubelet | Port::KubeProxy) => {}
                 Probe::Stranger => return Some(Withheld::Doubt(format!("a stranger answers for {port}"))),
                 Probe::Unable(why) => return Some(Withheld::Doubt(format!("{port} cannot be asked: {why}"))),
                 Probe::Off | Probe::Status { .. } | Probe::Refused | Probe::TimedOut => {}

@@ -9,6 +9,7 @@
 //! * It is forgotten when k3s was well for [`FORGET`]. The end of a certificate is not: the same one is never reached twice.
 
 use super::Look;
+use super::when::Port;
 use crate::protocol::evidence::FaultClass;
 use crate::protocol::types::{Incarnation, Timestamp};
 use std::collections::BTreeMap;
@@ -86,6 +87,8 @@ pub struct History {
     ended_runs: u32,
     fatal: Option<Fatal>,
     causes: BTreeMap<String, Incarnation>,
+    /// In which run each port answered last.
+    answered: BTreeMap<Port, Incarnation>,
 }
 
 impl History {
@@ -114,6 +117,11 @@ impl History {
         self.ended_runs.saturating_add(u32::from(changed))
     }
 
+    /// In which run each port answered last.
+    pub const fn answered(&self) -> &BTreeMap<Port, Incarnation> {
+        &self.answered
+    }
+
     /// Whether something was done about this cause in another run.
     pub fn was_tried(&self, cause: &str, run: Incarnation) -> bool {
         self.causes.get(cause).is_some_and(|tried| *tried != run)
@@ -128,6 +136,8 @@ impl History {
         self.ended_runs = self.ended_runs(look);
         self.fatal = self.fatal_after(look).or(self.fatal.take());
         self.run = look.run.or(self.run);
+        let answering = Port::probes(look).filter(|(_, probe)| probe.answers());
+        self.answered.extend(answering.filter_map(|(port, _)| Some((port, look.run?))));
         self.before = self.streak;
         self.streak = self.streak.after(look.run, noted.unwell);
         if let (Some(cause), Some(run)) = (noted.tried, look.run)

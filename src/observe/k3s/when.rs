@@ -6,6 +6,7 @@
 use super::settings::Role;
 use super::{Certificate, Look, Mount, Probe};
 use crate::protocol::evidence::{Activity, Reason, UnitReading, UnitState, closed_set};
+use crate::protocol::types::Incarnation;
 use regex::Regex;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -198,6 +199,10 @@ pub struct When {
     pub any: Vec<Answer>,
     /// Every probe brought one of these.
     pub all: Vec<Answer>,
+    /// At least one probe of the API server's port (`ping`, `livez`, `readyz`) brought one of these.
+    pub api: Vec<Answer>,
+    /// Each of these answered in this run already.
+    pub answered: Vec<Port>,
     /// Which checks fail.
     pub checks: Option<Checks>,
     /// The node's Ready condition.
@@ -226,6 +231,8 @@ pub struct When {
     pub empty_files: Option<bool>,
     /// At least so many percent of the other nodes' API servers that were asked fail, and at least one.
     pub others_failing: Option<u8>,
+    /// Whether it is seen that the datastore serves.
+    pub datastore_well: Option<bool>,
 }
 
 /// What conditions are held against.
@@ -243,6 +250,8 @@ pub struct Facts<'a> {
     pub ended_runs: u32,
     /// Whether it is time for planned restarts.
     pub in_window: bool,
+    /// In which run each port answered last.
+    pub answered: &'a BTreeMap<Port, Incarnation>,
 }
 
 impl Facts<'_> {
@@ -256,6 +265,19 @@ impl Facts<'_> {
     /// The fatal line, while it counts.
     pub fn fatal(&self) -> Option<&str> {
         self.look.fatal.as_deref().filter(|_| !self.is_well())
+    }
+
+    fn has_answered(&self, port: Port) -> bool {
+        self.look.run.is_some_and(|run| self.answered.get(&port) == Some(&run))
+    }
+
+    /// Whether something shows that the datastore serves: `readyz` is well, or it fails and names checks, but not etcd's; or
+    /// other API servers were asked, and none fails. Silence shows nothing.
+    pub fn is_datastore_well(&self) -> bool {
+        let (asked, failing) = self.look.others;
+        let named = named_by(&self.look.readyz);
+        let refuses = named.iter().any(|check| check.starts_with("etcd"));
+        failing == 0 && !refuses && (asked > 0 || self.look.readyz.is_ok() || !named.is_empty())
     }
 
     fn clock(&self) -> ClockWord {
@@ -278,7 +300,8 @@ impl When {
     pub fn is_empty(&self) -> bool {
         let lists = self.unit.is_empty() && self.clock.is_empty();
         let counted = [self.same_fatal, self.ended_runs].iter().all(Option::is_none);
-        let flags = [self.fatal_line, self.in_window, self.empty_files].iter().all(Option::is_none);
+        let flags = [self.fatal_line, self.in_window, self.empty_files, self.datastore_well];
+        let flags = flags.iter().all(Option::is_none);
         let lengths = [self.older_than, self.certificate_within, self.ca_within].iter().all(Option::is_none);
         let disk = self.free_bytes_below.is_none() && self.free_inodes_below.is_none();
         let rest = self.fatal.is_none() && self.others_failing.is_none();
@@ -287,7 +310,8 @@ impl When {
 
     /// Whether it rests on what probes brought: that needs time and repetition before anything follows from it.
     pub fn is_soft(&self) -> bool {
-        !(self.ports.is_empty() && self.any.is_empty() && self.all.is_empty())
+        !(self.ports.is_empty() && self.any.is_empty() && self.all.is_empty() && self.api.is_empty())
+            || !self.answered.is_empty()
             || self.checks.is_some()
             || self.node_ready.is_some()
     }
@@ -297,6 +321,7 @@ impl When {
         let mut why = Vec::new();
         self.unit_holds(facts, &mut why)?;
         self.probes_hold(facts.look, &mut why)?;
+        require(self.answered.iter().all(|port| facts.has_answered(*port)))?;
         self.fatal_holds(facts, &mut why)?;
         self.host_holds(facts, &mut why)?;
         self.certificates_hold(facts, &mut why)?;
@@ -335,6 +360,11 @@ impl When {
         }
         let fits = |probe: &Probe| self.all.iter().any(|answer| answer.is(probe));
         require(self.all.is_empty() || Port::probes(look).all(|(_, probe)| fits(probe)))?;
+        if !self.api.is_empty() {
+            let api = [Port::Ping, Port::Livez, Port::Readyz];
+            let found = api.into_iter().find(|port| self.api.iter().any(|answer| answer.is(port.of(look))))?;
+            why.push(format!("{found} {}", shown(found.of(look))));
+        }
         if let Some(checks) = &self.checks {
             let failed = failed_checks(look);
             require(checks.hold(&failed))?;
@@ -389,6 +419,7 @@ impl When {
             require(failing > 0 && u64::from(failing) * 100 >= u64::from(asked) * u64::from(least))?;
             why.push(format!("{failing} of {asked} other API servers fail"));
         }
+        require(self.datastore_well.is_none_or(|wanted| wanted == facts.is_datastore_well()))?;
         require(self.in_window.is_none_or(|wanted| wanted == facts.in_window))
     }
 
@@ -430,14 +461,22 @@ impl Checks {
 /// The checks that `livez` and `readyz` name as failed, each once: lines such as `[-]etcd failed: reason withheld`
 /// (kubernetes `staging/src/k8s.io/apiserver/pkg/server/healthz/healthz.go`).
 pub fn failed_checks(look: &Look) -> Vec<String> {
-    let mut failed = Vec::new();
-    for probe in [&look.livez, &look.readyz] {
-        let Probe::Status { code: 500.., said } = probe else { continue };
-        for line in said.lines() {
-            let name = line.trim().strip_prefix("[-]").and_then(|rest| rest.split([' ', ':']).next());
-            if let Some(name) = name.filter(|name| !name.is_empty() && failed.iter().all(|known| known != name)) {
-                failed.push(name.to_owned());
-            }
+    let mut failed = named_by(&look.livez);
+    for name in named_by(&look.readyz) {
+        if !failed.contains(&name) {
+            failed.push(name);
+        }
+    }
+    failed
+}
+
+fn named_by(probe: &Probe) -> Vec<String> {
+    let Probe::Status { code: 500.., said } = probe else { return Vec::new() };
+    let mut failed: Vec<String> = Vec::new();
+    for line in said.lines() {
+        let name = line.trim().strip_prefix("[-]").and_then(|rest| rest.split([' ', ':']).next());
+        if let Some(name) = name.filter(|name| !name.is_empty() && failed.iter().all(|known| known != name)) {
+            failed.push(name.to_owned());
         }
     }
     failed

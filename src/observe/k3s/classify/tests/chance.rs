@@ -101,17 +101,19 @@ proptest! {
             let about = format!("{finding}\n{look:?}\n{state:?}");
             prop_assert_eq!(finding.verdict == Verdict::Up, finding.class.is_none());
             if finding.is_votable() {
-                let seen = |probe: &Probe| !matches!(probe, Probe::Stranger | Probe::Unable(_));
+                let seen = |probe: &Probe| !matches!(probe, Probe::Unable(_));
                 let probes = [&look.ping, &look.livez, &look.readyz, &look.kubelet, &look.kube_proxy];
                 if finding.class == Some(FaultClass::Broken) {
                     prop_assert!(probes.iter().all(|probe| seen(probe)), "in doubt: {}", about);
+                    let strange = |probe: &Probe| matches!(probe, Probe::Stranger);
+                    prop_assert!(!probes[..3].iter().any(|probe| strange(probe)), "a stranger: {}", about);
                     prop_assert!(look.age.is_some_and(|age| age >= Duration::from_secs(120)), "young: {}", about);
                     prop_assert!(!look.mounts.is_empty(), "disks unseen: {}", about);
                     let fails = probes.iter().any(|probe| probe.fails());
+                    prop_assert!(fails || !probes.iter().any(|probe| strange(probe)), "only a stranger: {}", about);
                     prop_assert!(look.clock_synchronised != Some(false) || !fails, "frozen by the clock: {}", about);
                     prop_assert!(matches!(state.activity, Activity::Active | Activity::Activating), "{}", about);
                 }
-                prop_assert!(!probes.iter().any(|probe| matches!(probe, Probe::Stranger)), "a stranger: {}", about);
                 prop_assert!(look.mounts.iter().all(|mount| mount.free_bytes >= 64 << 20), "a full disk: {}", about);
                 prop_assert!(look.run == Some(state.incarnation), "another run: {}", about);
                 prop_assert!(!state.frozen && !state.stop_requested, "the operator's: {}", about);

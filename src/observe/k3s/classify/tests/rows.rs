@@ -239,10 +239,27 @@ fn the_operators_wish_has_one_row_and_a_refused_preflight_another() {
 }
 
 #[test]
-fn starting_for_ever_begins_after_five_minutes() {
-    let look = |seconds| Look { age: Some(Duration::from_secs(seconds)), ..silent() };
-    let row = |seconds| Eye::new(judge()).looks(4, &look(seconds), &unit(UnitWord::Activating)).row;
-    assert_eq!((row(299), row(300)), ("starting".into(), "starts-for-ever".into()));
+fn a_start_is_ended_after_a_quarter_of_an_hour_and_where_the_datastore_is_seen_to_serve() {
+    let row = |look: Look| Eye::new(judge()).looks(4, &look, &unit(UnitWord::Activating)).row;
+    let aged = |seconds, others| Look { age: Some(Duration::from_secs(seconds)), others, ..silent() };
+    assert_eq!((row(aged(899, (2, 0))), row(aged(900, (2, 0)))), ("starting".into(), "starts-for-ever".into()));
+    // Such as the first of three servers after a power cut: it waits for the second.
+    assert_eq!(row(aged(100_000, (0, 0))), "starts-long");
+    assert_eq!(row(aged(900, (2, 1))), "others-fail-too");
+    let says = |code, said: &str, others| {
+        let readyz = Probe::Status { code, said: said.into() };
+        row(Look { readyz, ..aged(900, others) })
+    };
+    assert_eq!(says(500, "[-]poststarthook/x failed: reason withheld", (0, 0)), "starts-for-ever");
+    assert_eq!(says(200, "ok", (0, 0)), "starts-for-ever");
+    let both = "[-]etcd failed: reason withheld\n[-]poststarthook/x failed: reason withheld";
+    assert_eq!(says(500, both, (2, 0)), "starts-long", "its own word about its datastore counts more than others'");
+    assert_eq!(says(500, "[-]etcd failed: reason withheld", (2, 0)), "datastore-refuses");
+    for (code, said) in [(503, "not ready"), (401, "Unauthorized")] {
+        assert_eq!(says(code, said, (0, 0)), "starts-long", "{said}");
+    }
+    let livez = Probe::Status { code: 500, said: "[-]poststarthook/x failed: reason withheld".into() };
+    assert_eq!(row(Look { livez, ..aged(900, (0, 0)) }), "starts-long", "livez is asked without its datastore");
 }
 
 #[test]
@@ -253,7 +270,7 @@ fn the_built_in_rows_are_well_formed_and_each_is_reached() {
     let Lines { line: lines } = toml::from_str(LINES).unwrap();
     let reached: BTreeSet<_> = looks.iter().map(|look| &look.row).chain(lines.iter().map(|line| &line.row)).collect();
     // Each of these has a test of its own.
-    let elsewhere = ["ends-again-and-again", "ending", "ping-fails"];
+    let elsewhere = ["ends-again-and-again", "ending", "kubelet-gone", "ping-fails"];
     for row in &rows {
         assert!(reached.contains(&row.name) || elsewhere.contains(&row.name.as_str()), "nothing reaches {}", row.name);
         assert!(row.act == Act::None || !row.page || row.class == Some(FaultClass::Environment), "{}", row.name);

@@ -168,6 +168,30 @@ fn a_key_that_is_empty_again_after_a_move_is_not_moved_again() {
     assert_eq!(eye.look(&look, &state).act, Act::MoveAside, "another file is another cause");
 }
 
+#[test]
+fn a_kubelet_port_that_never_answered_in_this_run_is_no_reason_for_a_restart() {
+    let mut eye = Eye::new(judge());
+    let refuses = |number: u8| {
+        let look = Look { kubelet: Probe::Refused, run: Some(run(number)), ..well() };
+        (look, UnitState { incarnation: run(number), ..unit(UnitWord::Active) })
+    };
+    let (look, state) = refuses(1);
+    let never = eye.looks(4, &look, &state);
+    assert_eq!((never.row.as_str(), never.page, never.is_votable()), ("kubelet-refuses", true, false), "{never}");
+    eye.look(&well(), &state);
+    let gone = eye.looks(3, &look, &state);
+    assert_eq!((gone.row.as_str(), gone.is_votable()), ("kubelet-gone", true), "{gone}");
+    let (look, state) = refuses(2);
+    assert_eq!(
+        eye.looks(4, &look, &state).row,
+        "kubelet-refuses",
+        "what answered in the run before says nothing of this"
+    );
+    let ignored = vec!["kubelet-refuses".to_owned()];
+    let judge = Judge::new(&K3sConfig { ignored, ..K3sConfig::new(Role::Server) });
+    assert!(!Eye::new(judge).looks(4, &look, &state).is_votable(), "left out, it is no reason either");
+}
+
 /// A run that ended by this line, at this second.
 fn ended_by(number: u8, second: u32, what: &str) -> (Look, UnitState) {
     let fatal = format!("time=\"2026-01-01T00:00:{second:02}Z\" level=fatal msg=\"{what}\"");
@@ -195,7 +219,7 @@ fn what_starts_for_ever_after_the_same_fatal_line_is_not_restarted_again() {
     let state = UnitState { incarnation: run(2), ..unit(UnitWord::Activating) };
     let young = eye.looks(4, &Look { age: Some(Duration::from_secs(200)), ..look.clone() }, &state);
     assert_eq!((young.row.as_str(), young.page, young.withheld), ("starting", false, None), "nothing was to be done");
-    let stuck = eye.looks(4, &Look { age: Some(Duration::from_secs(400)), ..look }, &state);
+    let stuck = eye.looks(4, &Look { age: Some(Duration::from_secs(1000)), others: (2, 0), ..look }, &state);
     assert_eq!((stuck.row.as_str(), stuck.act, stuck.page), ("starts-for-ever", Act::None, true), "{stuck}");
 }
 
