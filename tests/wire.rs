@@ -268,6 +268,8 @@ impl Maker {
                 cool_down: self.duration(),
                 cool_down_from: self.duration(),
                 exhausted: self.u64() & 1 == 0,
+                // Not from the same numbers: what comes after keeps its bytes.
+                tried: Maker(self.0 ^ 1).u32(),
             }),
             Record::Quarantine { persona: self.persona(), proof: self.proof() },
             Record::Roster(self.envelope(Domain::Roster)),

@@ -179,18 +179,19 @@ closed_set!(
     }
 );
 
-/// What may be done about a reason, for a subject whose faults tell that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remedy {
-    /// Another start, or what the operator configured to run.
-    Restart,
-    /// Only the empty files moved aside, and a start.
-    MoveAside,
-    /// Only a copy, before anybody touches the data.
-    CopyAside,
-    /// Nothing: a human is called.
-    Human,
-}
+closed_set!(
+    /// What may be done about a reason, for a subject whose faults tell that.
+    Remedy {
+        /// Another start, or what the operator configured to run.
+        Restart = "restart",
+        /// Only the empty files moved aside, and a start.
+        MoveAside = "move-aside",
+        /// Only a copy, before anybody touches the data.
+        CopyAside = "copy-aside",
+        /// Nothing: a human is called.
+        Human = "human",
+    }
+);
 
 impl Reason {
     /// What may be done about it.

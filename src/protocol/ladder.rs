@@ -76,6 +76,8 @@ pub struct Ledger {
     day_began: Duration,
     /// The rung that comes next.
     pub rung: Rung,
+    /// The rungs that were taken since the ladder began, one bit each.
+    tried: u32,
     cool_down: Duration,
     cool_down_from: Duration,
     /// The ladder is spent; only the operator ends that.
@@ -94,6 +96,7 @@ impl Ledger {
             spent_today: 0,
             day_began: accumulated,
             rung: Rung(0),
+            tried: 0,
             cool_down: Duration::ZERO,
             cool_down_from: Duration::ZERO,
             exhausted: false,
@@ -109,6 +112,7 @@ impl Ledger {
             spent_today: entry.spent_today,
             day_began: entry.day_began,
             rung: entry.rung,
+            tried: entry.tried,
             cool_down: entry.cool_down,
             cool_down_from: entry.cool_down_from,
             exhausted: entry.exhausted,
@@ -126,6 +130,7 @@ impl Ledger {
             day_began: self.day_began,
             accumulated,
             rung: self.rung,
+            tried: self.tried,
             cool_down: self.cool_down,
             cool_down_from: self.cool_down_from,
             exhausted: self.exhausted,
@@ -223,7 +228,7 @@ impl Ledger {
     /// When [`Ledger::active`] will earn something next, on the accumulated clock.
     pub fn earns_at(&self, budget: &BudgetPolicy, timing: &Timing) -> Option<Duration> {
         let refill = self.active_from.filter(|_| self.tokens < budget.capacity).map(|from| from + budget.refill);
-        let marked = (self.rung != Rung(0) || !self.cool_down.is_zero()) && !self.exhausted;
+        let marked = (self.rung != Rung(0) || self.tried != 0 || !self.cool_down.is_zero()) && !self.exhausted;
         let reset = self.steady_from.filter(|_| marked).map(|from| from + timing.ladder_reset);
         refill.into_iter().chain(reset).min()
     }
@@ -231,8 +236,24 @@ impl Ledger {
     /// The ladder starts again from its first rung, without a cool-down.
     pub fn reset_ladder(&mut self) {
         self.rung = Rung(0);
+        self.tried = 0;
         self.cool_down = Duration::ZERO;
         self.exhausted = false;
+    }
+
+    /// A rung is being taken.
+    pub fn try_rung(&mut self, rung: Rung) {
+        self.tried |= 1_u32.checked_shl(rung.0).unwrap_or_default();
+    }
+
+    /// Nothing was touched: it is as if the rung had not been taken.
+    pub fn untry_rung(&mut self, rung: Rung) {
+        self.tried &= !1_u32.checked_shl(rung.0).unwrap_or_default();
+    }
+
+    /// Whether a rung was taken since the ladder began.
+    pub fn has_tried(&self, rung: Rung) -> bool {
+        1_u32.checked_shl(rung.0).is_some_and(|bit| self.tried & bit != 0)
     }
 
     /// The operator brings the subject back: ladder from the start, at least one repair in hand.

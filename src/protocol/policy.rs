@@ -98,7 +98,9 @@ impl Action {
     pub const fn longest(&self) -> Duration {
         match self {
             Self::Run { limit, .. } => *limit,
-            Self::CopyAside { .. } | Self::MoveAside { .. } => Duration::from_secs(120),
+            Self::MoveAside { .. } => Duration::from_secs(120),
+            // A whole datastore.
+            Self::CopyAside { .. } => Duration::from_secs(600),
             Self::Restart | Self::ResetFailed | Self::Stop | Self::Page => Duration::ZERO,
         }
     }
@@ -168,12 +170,6 @@ pub struct SubjectPolicy {
 }
 
 impl SubjectPolicy {
-    /// Whether a step answers a fault of this subject (rule S7). Only of a k3s is the fault so well known that it matters: a
-    /// restart helps no damaged datastore, and copying one helps no API server that hangs.
-    pub fn answers(&self, action: &Action, reason: Reason) -> bool {
-        self.kind != SubjectKind::K3s || action.serves(reason.remedy())
-    }
-
     /// How long a step may take beyond `act_timeout`. A k3s takes its time to stop (systemd grants it 90 s).
     pub const fn longest(&self, action: &Action) -> Duration {
         match (&self.kind, action) {

@@ -95,6 +95,8 @@ pub struct LedgerEntry {
     pub accumulated: Duration,
     /// The rung that comes next.
     pub rung: Rung,
+    /// The rungs that were taken since the ladder began, one bit each.
+    pub tried: u32,
     /// Cool-down before the next action.
     pub cool_down: Duration,
     /// When that cool-down began, on the accumulated clock.

@@ -32,14 +32,16 @@ pub use api::{
 pub use permit::{ActionPermit, Attempt};
 
 use super::episode::{Certified, Challenged, Phase, State, Subject};
-use super::evidence::{Attestation, FaultClass, UnitReading, UnitState, classify_unit};
+use super::evidence::{Attestation, FaultClass, Remedy, UnitReading, UnitState, classify_unit};
 use super::ladder::Ledger;
-use super::policy::{Action, BudgetPolicy, Consent, Mode, Policy, SubjectKind};
+use super::policy::{Action, BudgetPolicy, Consent, Mode, Policy, RungPolicy, SubjectKind};
 use super::record::Record;
 use super::roster::Roster;
 use super::signing::SigningKey;
 use super::statement::{JournalHead, Outcome, StatementCodec, Verified, Vote};
-use super::types::{BootId, Digest, Nonce, PersonaId, SetEpoch, SubjectName, Timestamp, VendorId, WardenInstance};
+use super::types::{
+    BootId, Digest, Nonce, PersonaId, Rung, SetEpoch, SubjectName, Timestamp, VendorId, WardenInstance,
+};
 use super::view::HeldBy;
 use super::vote_keeper::{Ballot, Tally};
 use admission::Guardian;
@@ -123,6 +125,8 @@ enum Move {
     TimeOut,
     /// The repair did not help: next rung.
     NextRung(&'static str),
+    /// Another rung answers the fault; beyond the last: none does.
+    Rung(usize, &'static str),
     /// The repair helped, or nobody says that it did not: the episode ends.
     Recover(&'static str),
     /// An earlier warden's INTENT was or was not carried out.
@@ -400,15 +404,14 @@ impl<C: StatementCodec> Warden<C> {
         if self.now >= certified.deadline {
             return Some(Move::Void(State::Suspect, "waited_too_long"));
         }
-        let Some(rung) = subject.policy.ladder.get(subject.episode.rung.0 as usize) else {
+        // While no quorum agrees on what is wrong another vote may tell; this waits no longer than its certificate.
+        let wanted = self.wanted_rung(subject, &tally)?;
+        if wanted != subject.episode.rung.0 as usize {
+            return Some(Move::Rung(wanted, "another_rung_answers"));
+        }
+        let Some(rung) = subject.policy.ladder.get(wanted) else {
             return Some(Move::NextRung("ladder_spent"));
         };
-        match self.answers(subject, &tally, &rung.action) {
-            Some(true) => {}
-            Some(false) => return Some(Move::NextRung("no_answer_to_the_fault")),
-            // Another vote may tell; this one waits no longer than its certificate.
-            None => return None,
-        }
         if self.policy.mode == Mode::Observe {
             return Some(Move::WouldAct);
         }
@@ -481,6 +484,7 @@ impl<C: StatementCodec> Warden<C> {
             }
             Move::TimeOut => self.time_out(name),
             Move::NextRung(reason) => self.next_rung(name, reason),
+            Move::Rung(rung, reason) => self.climb_to(name, rung, reason),
             Move::Recover(reason) => self.recover(name, reason),
             Move::Reconcile(outcome) => self.reconcile(name, outcome),
         }
@@ -580,16 +584,24 @@ impl<C: StatementCodec> Warden<C> {
         unit.is_some_and(|(unit, reading)| subject.policy.may_be_unwell(unit, reading))
     }
 
-    /// Rule S7: whether a step answers what is wrong; `None` while no quorum agrees on that, so that no single vendor chooses a
-    /// step or skips one. The reasons are the voters' own, signed with their votes.
-    fn answers(&self, subject: &Subject, tally: &Tally<'_>, action: &Action) -> Option<bool> {
-        let vendors_that_say = |answer: bool| {
-            let votes = tally.votes.iter();
-            let saying = votes.filter(|vote| subject.policy.answers(action, vote.attestation.reason) == answer);
-            let members = saying.filter_map(|vote| self.roster.member(&vote.header.persona));
-            members.map(|member| &member.vendor).collect::<BTreeSet<_>>().len()
+    /// Rule S7: the rung that answers what is wrong. Of a k3s that is told by the voters' own reasons, signed with their votes:
+    /// the first rung that serves and was not taken yet, wherever the ladder stands. `None` while no quorum agrees on the
+    /// remedy, so that no single vendor chooses a step or skips one.
+    fn wanted_rung(&self, subject: &Subject, tally: &Tally<'_>) -> Option<usize> {
+        if subject.policy.kind != SubjectKind::K3s {
+            return Some(subject.episode.rung.0 as usize);
+        }
+        let is_agreed = |remedy: &&Remedy| {
+            let votes = tally.votes.iter().filter(|vote| vote.attestation.reason.remedy() == **remedy);
+            let members = votes.filter_map(|vote| self.roster.member(&vote.header.persona));
+            members.map(|member| &member.vendor).collect::<BTreeSet<_>>().len() >= self.roster.q()
         };
-        [true, false].into_iter().find(|answer| vendors_that_say(*answer) >= self.roster.q())
+        let remedy = Remedy::ALL.iter().find(is_agreed)?;
+        let ladder = &subject.policy.ladder;
+        let serves = |(number, rung): (u32, &RungPolicy)| {
+            rung.action.serves(*remedy) && (rung.action == Action::Page || !subject.ledger.has_tried(Rung(number)))
+        };
+        Some((0..).zip(ladder).position(serves).unwrap_or(ladder.len()))
     }
 
     fn ballot<'a>(&self, subject: &'a Subject, class: FaultClass) -> Ballot<'a> {
@@ -665,16 +677,28 @@ impl<C: StatementCodec> Warden<C> {
     }
 
     fn next_rung(&mut self, name: &SubjectName, reason: &'static str) {
-        self.new_round(name);
         if self.policy.mode == Mode::Observe {
+            self.new_round(name);
             self.enter(name, State::Suspect, reason);
             return;
         }
+        let subject = &self.subjects[name];
+        let next = subject.ledger.rung.0 as usize + 1;
+        let (policy, ledger) = (&subject.policy, &subject.ledger);
+        // The votes choose among what a k3s has left.
+        let left = (0..).zip(&policy.ladder).any(|(number, _)| !ledger.has_tried(Rung(number)));
+        let around = policy.kind == SubjectKind::K3s && next >= policy.ladder.len() && left && reason != "called_human";
+        self.climb_to(name, if around { 0 } else { next }, reason);
+    }
+
+    /// A new round on this rung, or, beyond the last, the end of the ladder.
+    fn climb_to(&mut self, name: &SubjectName, rung: usize, reason: &'static str) {
+        self.new_round(name);
         let subject = self.subjects.get_mut(name).expect("callers pass a configured subject");
-        subject.ledger.rung.0 = subject.ledger.rung.0.saturating_add(1);
+        subject.ledger.rung = Rung(u32::try_from(rung).unwrap_or(u32::MAX));
         subject.episode.rung = subject.ledger.rung;
         subject.approved = false;
-        let spent = subject.ledger.rung.0 as usize >= subject.policy.ladder.len();
+        let spent = rung >= subject.policy.ladder.len();
         subject.ledger.exhausted = spent;
         self.journal_ledger(name);
         if spent {

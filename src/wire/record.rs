@@ -112,6 +112,7 @@ impl From<&LedgerEntry> for v1::LedgerEntry {
             cool_down_ns: nanos(entry.cool_down),
             cool_down_from_ns: nanos(entry.cool_down_from),
             exhausted: entry.exhausted,
+            tried: entry.tried,
         }
     }
 }
@@ -130,6 +131,7 @@ impl TryFrom<v1::LedgerEntry> for LedgerEntry {
             cool_down: Duration::from_nanos(message.cool_down_ns),
             cool_down_from: Duration::from_nanos(message.cool_down_from_ns),
             exhausted: message.exhausted,
+            tried: message.tried,
         })
     }
 }

@@ -31,6 +31,8 @@ use tokio::sync::oneshot;
 const DEATH_LIMIT: Duration = Duration::from_secs(5);
 /// Longest wait for a job of a unit that starts, beyond which only the core's own deadline counts.
 const JOB_LIMIT: Duration = Duration::from_secs(120);
+/// Longest wait for a copy.
+const COPY_LIMIT: Duration = Duration::from_secs(600);
 /// How much of a rung's output is read, in bytes.
 const OUTPUT_MAX: u64 = 4096;
 
@@ -49,7 +51,7 @@ pub(super) async fn act(live: &Live, policy: &Policy, paths: &Paths, deed: &Deed
             if subject.kind == SubjectKind::K3s {
                 return hand.stop_and_copy(paths).await;
             }
-            return hand.rung(paths, JOB_LIMIT).await;
+            return hand.rung(paths, COPY_LIMIT).await;
         }
         Action::MoveAside { .. } => {
             let moved = hand.rung(paths, JOB_LIMIT).await?;
@@ -87,13 +89,19 @@ impl Hand<'_> {
     /// Queues a job, if the unit is still what was voted on right before, and the order still in time.
     async fn order(&self, job: Job) -> Result<String, BackendError> {
         let (subject, run) = (self.subject.clone(), self.deed.run);
+        let only_down = self.copies() && subject.kind == SubjectKind::K3s;
         // A hang was killed on this order already, and that took its time.
         let timely = (self.deed.class != FaultClass::Hang).then(|| self.deed.clone());
         let check = Box::new(move |state: &UnitState| {
             if timely.as_ref().is_some_and(|deed| !deed.is_timely(clock::now())) {
                 return Err(BackendError::Untouched("the order came too late".into()));
             }
-            check(state, &subject, run)
+            check(state, &subject, run)?;
+            // It may have come up since it was last read.
+            if only_down && state.is_running() {
+                return Err(BackendError::Untouched(format!("{} runs: it is not stopped for a copy", subject.unit)));
+            }
+            Ok(())
         });
         let order = Order { subject: self.deed.subject.clone(), run, check, job };
         let (answer, queued) = oneshot::channel();
@@ -113,6 +121,11 @@ impl Hand<'_> {
             return Ok(false);
         }
         Ok(read(self.live, &self.deed.subject).await?.activity == Activity::Activating)
+    }
+
+    /// Whether its rung is a copy.
+    fn copies(&self) -> bool {
+        self.subject.ladder.get(self.deed.rung).is_some_and(|rung| matches!(rung.action, Action::CopyAside { .. }))
     }
 
     fn exit_zero(&self) -> ExitZero {
@@ -135,12 +148,8 @@ impl Hand<'_> {
     /// Keeps systemd from starting it again, copies, and leaves it so: only a human knows what its data should be. One that
     /// runs is not stopped for that.
     async fn stop_and_copy(&self, paths: &Paths) -> Result<ActReport, BackendError> {
-        let state = read(self.live, &self.deed.subject).await?;
-        if state.is_running() {
-            return Err(BackendError::Untouched(format!("{} runs: it is not stopped for a copy", self.subject.unit)));
-        }
         self.stop(false).await?;
-        self.carry_out_rung(paths, JOB_LIMIT).await.map_err(begun)
+        self.carry_out_rung(paths, COPY_LIMIT).await.map_err(begun)
     }
 
     async fn stop(&self, hangs: bool) -> Result<(), BackendError> {

@@ -77,6 +77,7 @@ impl Bench {
             cool_down: second,
             cool_down_from: second,
             exhausted: false,
+            tried: 0,
         }));
     }
 

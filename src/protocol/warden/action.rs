@@ -32,6 +32,7 @@ impl<C: StatementCodec> Warden<C> {
         let timing = self.policy.timing;
         let subject = self.subjects.get_mut(name).expect("callers pass a configured subject");
         subject.ledger.charge(&timing, accumulated);
+        subject.ledger.try_rung(subject.episode.rung);
         subject.acted = true;
         let (attempt, incarnation, class) = (subject.attempt(), subject.episode.incarnation, certified.class);
         let on_persona = subject.policy.kind.persona().is_some();
@@ -156,10 +157,6 @@ impl<C: StatementCodec> Warden<C> {
             }
             Err(NotDone::Failed(text)) => self.close(&name, Outcome::Failed, &text),
             Ok(()) => {
-                if let Some(Action::CopyAside { .. }) = self.action_of(&name, attempt) {
-                    let text = format!("the datastore of {name} was put aside, and {name} is left stopped: {output}");
-                    self.page("copied_aside", Some(&name), &text);
-                }
                 if self.action_of(&name, attempt).is_some_and(|action| action.is_restart()) {
                     self.new_process_seen(&name);
                 } else {
@@ -192,6 +189,15 @@ impl<C: StatementCodec> Warden<C> {
     /// Writes OUTCOME and gives the slot back. What follows waits until it is on the disk.
     pub(super) fn close(&mut self, name: &SubjectName, outcome: Outcome, detail: &str) {
         let State::Acting(acting) = self.subjects[name].state.clone() else { return };
+        if let Some(Action::CopyAside { .. }) = self.action_of(name, acting.attempt) {
+            let text = match outcome {
+                Outcome::Ok => {
+                    format!("the datastore of {name} was copied aside, and {name} is left stopped: {detail}")
+                }
+                _ => format!("the datastore of {name} was not copied aside, and {name} may be left stopped: {detail}"),
+            };
+            self.page("copied_aside", Some(name), &text);
+        }
         let after = self.subjects[name].unit.map(|unit| unit.incarnation);
         let blank = self.blank_receipt(name, ReceiptKind::Outcome, acting.attempt, acting.class, acting.incarnation);
         let seq = self.append_receipt(
@@ -220,6 +226,7 @@ impl<C: StatementCodec> Warden<C> {
         let timing = self.policy.timing;
         let subject = self.subjects.get_mut(name).expect("it is acting");
         subject.ledger.give_back(&subject.policy.budget, acting.charged_at);
+        subject.ledger.untry_rung(acting.attempt.rung);
         subject.ledger.lengthen_cool_down(&timing, accumulated);
         self.node.give_back(&node_budget(&self.policy), acting.charged_at);
         let node = self.node.entry(None, accumulated);

@@ -18,7 +18,12 @@ fn ladder() -> Vec<RungPolicy> {
 }
 
 fn with_k3s() -> Bench {
+    with_k3s_in(Mode::Act)
+}
+
+fn with_k3s_in(mode: Mode) -> Bench {
     let mut bench = Bench::with(|policy| {
+        policy.mode = mode;
         let k3s = SubjectPolicy {
             kind: SubjectKind::K3s,
             vendor: None,
@@ -90,6 +95,67 @@ fn what_came_back_after_a_restart_is_not_restarted_again_but_paged_and_held() {
     bench.accuse_k3s(FaultClass::Broken, Reason::CameBack);
     assert_eq!(bench.acts, []);
     assert_eq!((bench.state("k3s"), bench.pages.as_slice()), (StateName::Held, ["ladder_spent"].as_slice()));
+}
+
+#[test]
+fn a_damage_that_a_restart_brought_to_light_is_still_copied() {
+    let mut bench = with_k3s();
+    bench.kill("k3s");
+    bench.accuse_k3s(FaultClass::Crash, Reason::Killed);
+    assert_eq!(bench.rungs_taken(), [RESTART]);
+    bench.pass(2 * S);
+    bench.kill("k3s");
+    for _ in 0..2 {
+        bench.tick(5 * S);
+        bench.accuse_k3s(FaultClass::Crash, Reason::Datastore);
+    }
+    assert_eq!(
+        bench.rungs_taken(),
+        [RESTART, 1],
+        "the copy comes before the restart in the ladder, and is still to be had"
+    );
+}
+
+#[test]
+fn a_restart_that_did_not_help_is_not_made_twice() {
+    let mut bench = with_k3s();
+    for _ in 0..3 {
+        bench.kill("k3s");
+        bench.tick(5 * S);
+        bench.accuse_k3s(FaultClass::Crash, Reason::Killed);
+        bench.pass(2 * S);
+    }
+    assert_eq!(bench.rungs_taken(), [RESTART]);
+    assert_eq!((bench.state("k3s"), bench.pages.as_slice()), (StateName::Held, ["ladder_spent"].as_slice()));
+}
+
+#[test]
+fn an_observing_node_writes_once_which_step_it_would_have_taken() {
+    for (reason, rung) in [(Reason::EmptyFile, 0), (Reason::Datastore, 1), (Reason::Killed, RESTART)] {
+        let mut bench = with_k3s_in(Mode::Observe);
+        bench.kill("k3s");
+        for _ in 0..5 {
+            bench.accuse_k3s(FaultClass::Crash, reason);
+            bench.tick(S);
+        }
+        let told: Vec<_> =
+            bench.receipts(ReceiptKind::WouldAct).iter().map(|receipt| receipt.rung.0 as usize).collect();
+        assert_eq!((told.as_slice(), bench.acts.len()), ([rung].as_slice(), 0), "{reason}");
+    }
+}
+
+#[test]
+fn a_human_is_called_whether_the_copy_was_made_or_not() {
+    for result in [Ok(()), Err(NotDone::Failed("no room".into()))] {
+        let mut bench = with_k3s();
+        bench.acts_return = false;
+        bench.on_act = |_, _| {};
+        bench.kill("k3s");
+        bench.accuse_k3s(FaultClass::Crash, Reason::Datastore);
+        let attempt = bench.acts[0].1;
+        bench.step(WardenInput::Acted { attempt, result, output: "aside".into() });
+        assert_eq!(bench.pages, ["copied_aside"]);
+    }
 }
 
 #[test]
