@@ -93,7 +93,7 @@ async fn what_root_sees_is_published_without_the_secrets_in_it() {
     assert_eq!((first.files.mounts.len(), first.files.empty_files.len()), (1, 0), "empty once may be in writing");
     assert_eq!(first.run, Some(SeenRun { invocation: RUN, goes_on: true }));
     let fatal = first.fatal.unwrap();
-    assert_eq!((fatal.line.as_str(), fatal.run), ("time=\"x\" level=fatal msg=\"token [masked] refused\"", Some(RUN)));
+    assert_eq!((fatal.line.as_str(), fatal.run), ("time=\"x\" level=fatal msg=\"token [masked] refused\"", RUN));
     let text = std::fs::read_to_string(&stand.watched.place).unwrap();
     assert!(!text.contains("hunter2") && !text.contains("abab"), "{text}");
 
@@ -178,7 +178,8 @@ async fn a_journal_that_was_killed_is_asked_anew_and_never_twice_at_once() {
 #[tokio::test]
 async fn a_journal_without_end_is_read_no_further_than_its_line() {
     let stand = Stand::new();
-    let entry = "{\"MESSAGE\":\"panic: no\",\"_SYSTEMD_UNIT\":\"k3s.service\"}";
+    let entry =
+        format!("{{\"MESSAGE\":\"panic: no\",\"_SYSTEMD_UNIT\":\"k3s.service\",\"_SYSTEMD_INVOCATION_ID\":\"{RUN}\"}}");
     let mut journal = Journal::of(stand.journalctl(&format!("while :; do echo '{entry}'; done")));
     assert!(journal.last_fatal("k3s.service", None, PATIENT).await.unwrap().is_some());
 }

@@ -140,8 +140,9 @@ pub struct Look {
     pub clock_synchronised: Option<bool>,
     /// Seconds of Unix time, to hold certificates against.
     pub unix: u64,
-    /// The last line of the unit's journal that it called fatal, of this run or the one before it.
-    pub fatal: Option<String>,
+    /// The last line of the unit's journal that it called fatal, of this run or an earlier one: only
+    /// [`history::History::last_words`] says whether it counts.
+    pub fatal: Option<fatal::Fatal>,
     /// API servers of other nodes: how many answered or failed, and how many of them fail. They are asked only after a look at
     /// which a probe of this node failed: else there are none.
     pub others: (u32, u32),

@@ -11,7 +11,8 @@
 //!    * both probes and BROKEN wait for the start-up grace and for so many looks in a row.
 //!
 //!    What is held back is UNKNOWN, and nobody is called.
-//! 5. What was tried once and came back after a restart is not tried again: the class stays, nothing is asked for, and a human is
+//! 5. No vote rests on what an earlier run said last: that one may have been cured since.
+//! 6. What was tried once and came back after a restart is not tried again: the class stays, nothing is asked for, and a human is
 //!    called.
 
 use super::history::{History, Noted, signature};
@@ -204,6 +205,7 @@ impl Judge {
             look,
             unit: UnitWord::of(unit.state, reading),
             role: self.role,
+            last_words: history.last_words(look),
             same_fatal: history.same_fatal(look),
             ended_runs: history.ended_runs(look),
             in_window: self.window.is_none_or(|window| window.contains(look.unix)),
@@ -215,12 +217,14 @@ impl Judge {
         let row = judged.row;
         let counts = row.class.filter(|class| row.when.is_soft() || *class == FaultClass::Broken);
         let looks = counts.map_or(0, |class| history.looks(look, run, class));
+        let of_before = row.when.asks_last_words() && facts.is_of_before();
         let withheld = match row.class {
             Some(FaultClass::Crash) => match reading {
                 UnitReading::Crashed(_) if look.at < unit.since => Some(Withheld::TooOld),
                 UnitReading::Crashed(_) => None,
                 _ => Some(Withheld::NotEnded),
             },
+            Some(FaultClass::Broken) if of_before => Some(Withheld::Doubt("the run before said it".into())),
             Some(FaultClass::Broken) => self.doubt(look, unit.state, reading).or_else(|| self.too_soon(look, looks)),
             _ if counts.is_some() => look.age.and_then(|age| self.grace(age)),
             _ => None,

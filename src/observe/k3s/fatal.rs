@@ -20,16 +20,14 @@ const ENTRIES: &str = "40000";
 const ENTRY_MAX: usize = 64 * 1024;
 /// Most bytes that are read: what is older does not count.
 const READ_MAX: u64 = 32 * 1024 * 1024;
-/// Runs whose lines count: the present one and the one before it.
-const RUNS: usize = 2;
 
 /// A line that a run ended by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fatal {
     /// On one line, at most [`FATAL_MAX`] bytes, without secrets.
     pub line: String,
-    /// The run that said it, if journald knew.
-    pub run: Option<InvocationId>,
+    /// The run that said it.
+    pub run: InvocationId,
 }
 
 /// How `journalctl` is asked for what [`last_fatal`] reads: newest first, one JSON object a line. Not `--boot`: in a
@@ -40,21 +38,23 @@ pub fn arguments(unit: &str) -> Vec<String> {
     fixed.into_iter().chain([fields, format!("--lines={ENTRIES}"), format!("_SYSTEMD_UNIT={unit}")]).collect()
 }
 
-/// The newest line that `unit` itself called fatal in its present run, if PID 1 names one, or in the one before it: no more
-/// than two runs count. `journal` is what [`arguments`] brings. Entries that make no sense are passed over.
+/// The newest line that `unit` itself called fatal: in its present run or, without one, in its last; and where the present run
+/// said none, in the one before it. `journal` is what [`arguments`] brings. Passed over are entries that make no sense, and
+/// those of which journald does not say the run: they may be of one long ago.
 ///
 /// # Errors
 /// What the reader says.
 pub fn last_fatal(journal: impl BufRead, unit: &str, present: Option<InvocationId>) -> io::Result<Option<Fatal>> {
     let mut runs: Vec<InvocationId> = present.into_iter().collect();
+    let most = runs.len() + 1;
     let mut journal = journal.take(READ_MAX);
     let mut bytes = Vec::new();
     while let Some(whole) = next_line(&mut journal, &mut bytes)? {
         let entry = whole.then(|| serde_json::from_slice::<Entry>(&bytes).ok()).flatten();
         let Some(entry) = entry.filter(|entry| entry.unit == unit) else { continue };
-        let run = entry.run.as_str().and_then(invocation);
-        if let Some(run) = run.filter(|run| !runs.contains(run)) {
-            if runs.len() == RUNS {
+        let Some(run) = entry.run.as_str().and_then(invocation) else { continue };
+        if !runs.contains(&run) {
+            if runs.len() == most {
                 return Ok(None);
             }
             runs.push(run);
@@ -171,8 +171,25 @@ mod tests {
         let newest = entry("k3s.service", BEFORE, &TAKEN.into());
         let older = entry("k3s.service", BEFORE, &"panic: older".into());
         assert_eq!(read(&format!("{info}{newest}{older}")).as_deref(), Some(TAKEN));
-        let journal = format!("{info}{newest}{older}");
-        assert_eq!(last_fatal(journal.as_bytes(), "k3s.service", None).unwrap().unwrap().run, Some(BEFORE));
+        let found = last_fatal(newest.as_bytes(), "k3s.service", Some(NOW)).unwrap().unwrap();
+        assert_eq!(found.run, BEFORE, "and whose it is");
+    }
+
+    #[test]
+    fn of_a_unit_that_ended_only_the_last_run_is_searched() {
+        let cured = entry("k3s.service", BEFORE, &TAKEN.into());
+        let silent = entry("k3s.service", NOW, &"going on".into());
+        let found = |journal: &str| last_fatal(journal.as_bytes(), "k3s.service", None).unwrap().map(|fatal| fatal.run);
+        assert_eq!(found(&format!("{silent}{cured}")), None, "it is of the run before");
+        assert_eq!(found(&cured), Some(BEFORE));
+    }
+
+    #[test]
+    fn a_line_whose_run_nobody_knows_is_nobodys() {
+        let unknown = serde_json::json!({ "MESSAGE": TAKEN, "_SYSTEMD_UNIT": "k3s.service" }).to_string() + "\n";
+        assert_eq!(read(&unknown), None);
+        let known = entry("k3s.service", NOW, &"panic: no".into());
+        assert_eq!(read(&format!("{unknown}{known}")).as_deref(), Some("panic: no"));
     }
 
     #[test]

@@ -3,15 +3,16 @@
 //!
 //! Rules:
 //! * Only looks that show the same class at the same run are in a row. One that showed nothing wrong, or nothing at all, ends it.
-//! * A fatal line is known again by its [`signature`]. The journal shows the line of this run or of the one before, so the very
-//!   same line may be seen in two runs and be one event: it came back when its text differs (the time in it does), or when two
-//!   runs have begun since.
+//! * A run's fatal line counts for that run. For a later one that runs or starts it counts until k3s was once well in it, and
+//!   for [`FORGET`] at most; for one that has ended, never ([`History::last_words`]).
+//! * A fatal line is known again by its [`signature`]. It came back when another run said it.
 //! * It is forgotten when k3s was well for [`FORGET`]. The end of a certificate is not: the same one is never reached twice.
 
 use super::Look;
+use super::fatal::Fatal;
 use super::when::Port;
 use crate::protocol::evidence::FaultClass;
-use crate::protocol::types::{Incarnation, Timestamp};
+use crate::protocol::types::{Incarnation, InvocationId, Timestamp};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -47,32 +48,25 @@ impl Streak {
 
 /// A fatal line and how often it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Fatal {
+struct Repeated {
     signature: String,
-    /// The line of the last event.
-    line: String,
-    /// The newest run in which it was seen.
-    run: Incarnation,
-    /// Runs that began since the last event.
-    since: u32,
-    events: u32,
+    /// Who said it last.
+    run: InvocationId,
+    /// How many runs said it.
+    runs: u32,
 }
 
-impl Fatal {
-    fn first(line: &str, run: Incarnation) -> Self {
-        Self { signature: signature(line), line: line.to_owned(), run, since: 0, events: 1 }
+impl Repeated {
+    fn first(fatal: &Fatal) -> Self {
+        Self { signature: signature(&fatal.line), run: fatal.run, runs: 1 }
     }
 
-    fn seen(self, line: &str, run: Incarnation) -> Self {
-        if signature(line) != self.signature {
-            return Self::first(line, run);
+    fn seen(self, fatal: &Fatal) -> Self {
+        if signature(&fatal.line) != self.signature {
+            return Self::first(fatal);
         }
-        if run == self.run {
-            return Self { line: line.to_owned(), ..self };
-        }
-        let again = line != self.line || self.since + 1 >= 2;
-        let (events, since) = if again { (self.events.saturating_add(1), 0) } else { (self.events, self.since + 1) };
-        Self { line: line.to_owned(), run, since, events, ..self }
+        let again = u32::from(fatal.run != self.run);
+        Self { run: fatal.run, runs: self.runs.saturating_add(again), ..self }
     }
 }
 
@@ -85,7 +79,9 @@ pub struct History {
     before: Streak,
     run: Option<Incarnation>,
     ended_runs: u32,
-    fatal: Option<Fatal>,
+    fatal: Option<Repeated>,
+    /// The last run in which k3s was well.
+    well_in: Option<Incarnation>,
     causes: BTreeMap<String, Incarnation>,
     /// In which run each port answered last.
     answered: BTreeMap<Port, Incarnation>,
@@ -98,16 +94,23 @@ impl History {
         before.with(run, class)
     }
 
-    /// How many runs said this look's fatal line.
-    pub fn same_fatal(&self, look: &Look) -> u32 {
-        self.fatal_after(look).map_or(0, |fatal| fatal.events)
+    /// The fatal line that this look shows, if it counts for the look's run.
+    pub fn last_words<'a>(&self, look: &'a Look) -> Option<&'a Fatal> {
+        let (fatal, run) = (look.fatal.as_ref()?, look.run?);
+        let of_before = || self.well_in != Some(run) && look.age.is_some_and(|age| age < FORGET);
+        (fatal.run == run.invocation || of_before()).then_some(fatal)
     }
 
-    fn fatal_after(&self, look: &Look) -> Option<Fatal> {
-        let (line, run) = (look.fatal.as_ref()?, look.run?);
+    /// How many runs said this look's fatal line.
+    pub fn same_fatal(&self, look: &Look) -> u32 {
+        self.fatal_after(look).map_or(0, |fatal| fatal.runs)
+    }
+
+    fn fatal_after(&self, look: &Look) -> Option<Repeated> {
+        let fatal = self.last_words(look)?;
         Some(match self.fatal.clone() {
-            Some(fatal) => fatal.seen(line, run),
-            None => Fatal::first(line, run),
+            Some(known) => known.seen(fatal),
+            None => Repeated::first(fatal),
         })
     }
 
@@ -147,6 +150,7 @@ impl History {
         }
         if noted.well {
             self.ended_runs = 0;
+            self.well_in = look.run;
             if look.age.is_some_and(|age| age >= FORGET) {
                 self.fatal = None;
             }
@@ -234,17 +238,38 @@ mod tests {
         );
     }
 
+    fn words(number: u8, line: &str) -> Fatal {
+        Fatal { line: line.to_owned(), run: run(number).invocation }
+    }
+
     #[test]
-    fn one_event_seen_in_two_runs_is_one_and_in_three_is_two() {
-        let panic = "panic: freepages: failed to get all reachable pages";
-        let mut fatal = Fatal::first(panic, run(1));
-        fatal = fatal.seen(panic, run(1)).seen(panic, run(2));
-        assert_eq!(fatal.events, 1, "it may be the line of the run before");
-        assert_eq!(fatal.seen(panic, run(3)).events, 2, "it cannot be older than one run");
-        let (early, late) = ("time=\"1\" level=fatal msg=x", "time=\"2\" level=fatal msg=x");
-        assert_eq!(Fatal::first(early, run(1)).seen(late, run(2)).events, 2, "its time differs");
-        assert_eq!(Fatal::first(early, run(1)).seen(late, run(1)).events, 1, "one run ends once");
-        assert_eq!(Fatal::first(early, run(1)).seen("panic: other", run(2)).events, 1);
+    fn a_line_came_back_when_another_run_said_it_and_one_run_ends_once() {
+        let (panic, early, late) = ("panic: freepages", "time=\"1\" level=fatal msg=x", "time=\"2\" level=fatal msg=x");
+        let first = Repeated::first(&words(1, panic)).seen(&words(1, panic));
+        assert_eq!(first.runs, 1);
+        assert_eq!(first.clone().seen(&words(2, panic)).runs, 2);
+        assert_eq!(first.seen(&words(2, "panic: other")).runs, 1);
+        let timed = Repeated::first(&words(1, early));
+        assert_eq!((timed.clone().seen(&words(2, late)).runs, timed.seen(&words(1, late)).runs), (2, 1));
+    }
+
+    #[test]
+    fn a_line_of_an_earlier_run_counts_until_this_one_was_well_and_not_for_long() {
+        let mut history = History::default();
+        let of_age = |second, seconds: Option<u64>| {
+            let age = seconds.map(Duration::from_secs);
+            Look { age, fatal: Some(words(1, "panic: x")), ..look(second, Some(2), None) }
+        };
+        let counts = |history: &History, seconds| history.last_words(&of_age(9, seconds)).is_some();
+        let long = FORGET.as_secs();
+        assert_eq!(
+            [Some(9), Some(long - 1), Some(long), None].map(|age| counts(&history, age)),
+            [true, true, false, false]
+        );
+        history.note(&of_age(5, Some(5)), Noted { well: true, ..Noted::default() });
+        assert!(!counts(&history, Some(9)), "it was well in this run");
+        assert!(history.last_words(&look(10, Some(2), Some("panic: x"))).is_some(), "its own counts");
+        assert!(history.last_words(&Look { run: None, ..of_age(10, Some(9)) }).is_none());
     }
 
     /// A look at a run, so many seconds after the first.
@@ -265,7 +290,7 @@ mod tests {
             mounts: Vec::new(),
             clock_synchronised: None,
             unix: 0,
-            fatal: fatal.map(str::to_owned),
+            fatal: fatal.zip(number).map(|(line, number)| words(number, line)),
             others: (0, 0),
         }
     }

@@ -37,7 +37,7 @@ pub struct SeenRun {
 pub struct RootFacts {
     /// Of the file systems.
     pub files: FileFacts,
-    /// The last fatal line of the present run or the one before it.
+    /// The last fatal line of the present run or the one before it; without a present run, of the last one.
     pub fatal: Option<Fatal>,
     /// The run for which the journal was asked; `None` when none was ever seen, or nobody asked.
     pub run: Option<SeenRun>,
@@ -109,7 +109,7 @@ struct PublishedRun {
 #[serde(deny_unknown_fields)]
 struct PublishedFatal {
     line: String,
-    run: Option<String>,
+    run: String,
 }
 
 /// Puts what was seen at `taken_at` where a [`Lookout`] reads it.
@@ -133,7 +133,7 @@ pub fn publish(
         fatal: facts
             .fatal
             .as_ref()
-            .map(|fatal| PublishedFatal { line: fatal.line.clone(), run: fatal.run.map(|run| run.to_string()) }),
+            .map(|fatal| PublishedFatal { line: fatal.line.clone(), run: fatal.run.to_string() }),
     };
     let said = &mut published.files;
     // k3s names none of its files so. JSON is text.
@@ -206,7 +206,7 @@ impl Lookout {
         let fatal = published
             .fatal
             .map(|fatal| match fatal.line.len() {
-                0..=FATAL_MAX => Ok(Fatal { line: fatal.line, run: fatal.run.map(known).transpose()? }),
+                0..=FATAL_MAX => Ok(Fatal { line: fatal.line, run: known(fatal.run)? }),
                 more => Err(Disbelief::Malformed(format!("a fatal line of {more} bytes, of {FATAL_MAX}"))),
             })
             .transpose()?;

@@ -148,7 +148,7 @@ impl Observer {
             mounts: files.mounts,
             clock_synchronised,
             unix: clock::unix().as_secs(),
-            fatal: fatal.map(|fatal| fatal.line),
+            fatal,
             others,
         }
     }

@@ -3,6 +3,7 @@
 //! A condition that is not written is no condition; all that are written must hold. What was not seen fulfils none: a mount
 //! that could not be read is not full, and a certificate that could not be read does not expire.
 
+use super::fatal::Fatal;
 use super::settings::Role;
 use super::{Certificate, Look, Mount, Probe};
 use crate::protocol::evidence::{Activity, Reason, UnitReading, UnitState, closed_set};
@@ -207,7 +208,7 @@ pub struct When {
     pub checks: Option<Checks>,
     /// The node's Ready condition.
     pub node_ready: Option<bool>,
-    /// The last fatal line matches. It counts only while k3s is not well: it may be of the run before.
+    /// The last fatal line matches. It counts only while k3s is not well.
     pub fatal: Option<LinePattern>,
     /// Whether there is a fatal line at all.
     pub fatal_line: Option<bool>,
@@ -244,7 +245,9 @@ pub struct Facts<'a> {
     pub unit: UnitWord,
     /// The node's role.
     pub role: Role,
-    /// How many runs said this look's fatal line.
+    /// The fatal line, if it counts for the look's run.
+    pub last_words: Option<&'a Fatal>,
+    /// How many runs said it.
     pub same_fatal: u32,
     /// How many runs ended since k3s was last well.
     pub ended_runs: u32,
@@ -254,7 +257,7 @@ pub struct Facts<'a> {
     pub answered: &'a BTreeMap<Port, Incarnation>,
 }
 
-impl Facts<'_> {
+impl<'a> Facts<'a> {
     /// Whether nothing speaks against k3s: an old fatal line is then of the past.
     pub fn is_well(&self) -> bool {
         let any = |is: fn(&Probe) -> bool| Port::probes(self.look).any(|(_, probe)| is(probe));
@@ -262,9 +265,20 @@ impl Facts<'_> {
         self.unit == UnitWord::Active && any(Probe::answers) && !bad
     }
 
-    /// The fatal line, while it counts.
-    pub fn fatal(&self) -> Option<&str> {
-        self.look.fatal.as_deref().filter(|_| !self.is_well())
+    /// The fatal line, while it counts: of a run that has ended, its own alone.
+    pub fn fatal(&self) -> Option<&'a str> {
+        let lives = matches!(self.unit, UnitWord::Active | UnitWord::Activating);
+        let counts = |fatal: &&Fatal| !self.is_well() && (lives || self.is_own(fatal));
+        self.last_words.filter(counts).map(|fatal| &*fatal.line)
+    }
+
+    /// Whether the fatal line is of an earlier run than this one.
+    pub fn is_of_before(&self) -> bool {
+        self.last_words.is_some_and(|fatal| !self.is_own(fatal))
+    }
+
+    fn is_own(&self, fatal: &Fatal) -> bool {
+        self.look.run.is_some_and(|run| run.invocation == fatal.run)
     }
 
     fn has_answered(&self, port: Port) -> bool {
@@ -314,6 +328,11 @@ impl When {
             || !self.answered.is_empty()
             || self.checks.is_some()
             || self.node_ready.is_some()
+    }
+
+    /// Whether it rests on the last fatal line.
+    pub fn asks_last_words(&self) -> bool {
+        self.fatal.is_some() || self.fatal_line == Some(true) || self.same_fatal.is_some()
     }
 
     /// What holds, one clause for each condition, for people; `None` when one does not.
@@ -390,8 +409,7 @@ impl When {
             require(facts.same_fatal >= least)?;
             why.push(format!("{} runs ended by the same", facts.same_fatal));
         }
-        let asked = self.fatal.is_some() || self.fatal_line == Some(true) || self.same_fatal.is_some();
-        why.extend(line.filter(|_| asked).map(|line| format!("it said: {line}")));
+        why.extend(line.filter(|_| self.asks_last_words()).map(|line| format!("it said: {line}")));
         Some(())
     }
 

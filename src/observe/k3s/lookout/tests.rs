@@ -23,7 +23,7 @@ fn facts() -> RootFacts {
             empty_files: vec!["/var/lib/rancher/k3s/agent/client-kubelet.key".into()],
             unseen: vec!["/var/lib/kubelet: gone".into()],
         },
-        fatal: Some(Fatal { line: "panic: no".into(), run: Some(run) }),
+        fatal: Some(Fatal { line: "panic: no".into(), run }),
         run: Some(SeenRun { invocation: run, goes_on: true }),
     }
 }

@@ -55,7 +55,7 @@ async fn a_healthy_node_shows_everything_over_one_connection_per_port() {
         let certificates: Vec<_> = look.certificates.iter().map(|certificate| certificate.is_ca).collect();
         assert_eq!(certificates, [true, true, false], "in the folder, pinned, and shown by the port");
         assert_eq!(look.mounts.len(), 1);
-        assert_eq!((look.fatal.as_deref(), observer.is_behind()), (None, false));
+        assert_eq!((&look.fatal, observer.is_behind()), (&None, false));
         assert_eq!((look.others, look.clock_synchronised), ((0, 0), None));
         assert!(look.at >= before && look.unix > 1_700_000_000);
         assert!(observer.unseen().is_empty(), "{:?}", observer.unseen());
@@ -105,7 +105,7 @@ async fn what_root_alone_may_read_comes_from_the_lookout_and_from_nowhere_else_w
     assert!(observer.unseen()[0].contains("has published nothing"), "{:?}", observer.unseen());
 
     let empty = place.dir.path().join("client-kubelet.key");
-    let fatal = Fatal { line: "panic: once".to_owned(), run: None };
+    let fatal = Fatal { line: "panic: once".to_owned(), run: run(7).run.invocation };
     let tell = |invocation, goes_on| {
         let files = FileFacts { empty_files: vec![empty.clone()], ..FileFacts::default() };
         let run = Some(SeenRun { invocation, goes_on });
@@ -115,7 +115,7 @@ async fn what_root_alone_may_read_comes_from_the_lookout_and_from_nowhere_else_w
     tell(run(1).run.invocation, true);
     let look = observer.look(|| Some(run(1))).await;
     assert_eq!((look.mounts.len(), &look.empty_files), (0, &vec![empty.clone()]));
-    assert_eq!((look.fatal.as_deref(), observer.is_behind()), (Some("panic: once"), false));
+    assert_eq!((&look.fatal, observer.is_behind()), (&Some(fatal.clone()), false), "and whose line it is");
     assert!(observer.unseen().is_empty(), "{:?}", observer.unseen());
 
     // PID 1 knows of another run, or of the end of this one: the fatal line is still to come.

@@ -1,6 +1,7 @@
 //! A k3s that is looked at: what it shows, and what is found.
 
 use super::super::*;
+use crate::observe::k3s::fatal::Fatal;
 use crate::observe::k3s::{Certificate, Mount};
 use crate::protocol::evidence::{Enablement, LastExit};
 use crate::protocol::types::{BootId, Incarnation, InvocationId};
@@ -49,6 +50,11 @@ pub(in crate::observe::k3s) fn well() -> Look {
         fatal: None,
         others: (0, 0),
     }
+}
+
+/// A run's last words.
+pub(super) fn words(number: u8, line: impl Into<String>) -> Option<Fatal> {
+    Some(Fatal { line: line.into(), run: run(number).invocation })
 }
 
 /// The same with every API port silent.

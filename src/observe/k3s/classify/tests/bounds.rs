@@ -101,7 +101,7 @@ fn an_answer_is_one_of_few_words() {
 
 #[test]
 fn a_fatal_line_counts_while_anything_speaks_against_k3s() {
-    let fatal = Some("level=fatal msg=\"Node password rejected\"".to_owned());
+    let fatal = words(1, "level=fatal msg=\"Node password rejected\"");
     assert_eq!(found(&Look { fatal: fatal.clone(), ..well() }).row, "well");
     for doubtful in [
         Look { kubelet: Probe::TimedOut, ..well() },
@@ -144,7 +144,7 @@ fn a_condition_that_something_is_not_so_can_be_written() {
     let empty = Look { empty_files: vec!["/x.key".into()], ..well() };
     assert!(holds("{ empty_files = true }", &empty) && !holds("{ empty_files = true }", &well()));
     assert!(holds("{ empty_files = false }", &well()) && !holds("{ empty_files = false }", &empty));
-    let fatal = Look { fatal: Some("panic: x".into()), kubelet: Probe::TimedOut, ..well() };
+    let fatal = Look { fatal: words(1, "panic: x"), kubelet: Probe::TimedOut, ..well() };
     assert!(holds("{ fatal_line = false }", &well()) && !holds("{ fatal_line = false }", &fatal));
     assert!(holds("{ fatal_line = true }", &fatal) && !holds("{ fatal_line = true }", &well()));
     assert!(holds("{ in_window = true }", &well()) && !holds("{ in_window = false }", &well()));

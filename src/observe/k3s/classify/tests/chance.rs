@@ -41,14 +41,15 @@ prop_compose! {
         unix in prop_oneof![Just(UNIX), any::<u64>()],
         fatal in fatal(),
         others in (0u32..4, 0u32..4),
-        number in 0u8..4,
+        (number, before) in (0u8..4, 0u8..2),
     ) -> Look {
         let mount = |(free_bytes, free_inodes, inodes)| Mount { path: "/x".into(), free_bytes, bytes: 1 << 40, free_inodes, inodes };
         let certificate = |(is_ca, not_after)| Certificate { place: "p".into(), is_ca, not_after };
         Look {
             run: (number > 0).then(|| run(number)),
             age: age.map(Duration::from_secs),
-            ping, livez, readyz, kubelet, kube_proxy, node_ready, clock_synchronised, unix, fatal, others,
+            ping, livez, readyz, kubelet, kube_proxy, node_ready, clock_synchronised, unix, others,
+            fatal: fatal.and_then(|line| words(number.saturating_sub(before), line)),
             mounts: free.into_iter().map(mount).collect(),
             certificates: certificates.into_iter().map(certificate).collect(),
             empty_files: if empty { vec!["/var/lib/rancher/k3s/agent/x.key".into()] } else { Vec::new() },

@@ -102,7 +102,7 @@ impl Recorded {
             Some(word) => Some(word == "synchronised"),
             None => look.clock_synchronised,
         };
-        look.fatal.clone_from(&self.fatal);
+        look.fatal = self.fatal.as_ref().and_then(|line| words(1, line));
         look.others = self.others.unwrap_or_default();
         look
     }
@@ -149,12 +149,11 @@ fn every_recorded_fatal_line_is_known_for_what_it_is() {
     for Line { row, reason, from, text } in lines {
         let mut eye = Eye::new(judge());
         let ended = |number: u8, fatal: &str| {
-            let look = Look { age: None, run: Some(run(number)), fatal: Some(fatal.to_owned()), ..silent() };
+            let look = Look { age: None, run: Some(run(number)), fatal: words(number, fatal), ..silent() };
             (look, UnitState { incarnation: run(number), ..unit(UnitWord::AutoRestart) })
         };
-        // Three runs: of one line without a time only the third proves that it came twice.
         let mut last = None;
-        for number in 1..=3 {
+        for number in 1..=2 {
             let (look, state) = ended(number, &text);
             last = Some(eye.look(&look, &state));
         }
@@ -162,8 +161,8 @@ fn every_recorded_fatal_line_is_known_for_what_it_is() {
         assert_eq!(last.row, row, "{from}: {text}\n{last}");
         assert!(reason.is_none_or(|reason| last.reason.as_str() == reason), "{last}: {}", last.reason);
         assert!(last.page && !last.is_votable(), "{last}");
-        let look = Look { run: Some(run(4)), fatal: Some(text), ..well() };
-        let well = eye.look(&look, &UnitState { incarnation: run(4), ..unit(UnitWord::Active) });
+        let look = Look { run: Some(run(3)), fatal: words(2, text), ..well() };
+        let well = eye.look(&look, &UnitState { incarnation: run(3), ..unit(UnitWord::Active) });
         assert_eq!(well.row, "well", "an old line says nothing of one that is well");
     }
 }
@@ -179,7 +178,7 @@ fn a_known_fatal_line_keeps_every_row_from_a_restart() {
     let restarting = "[[faults]]\nname = \"ours\"\nwhen = { unit = [\"failed\", \"auto-restart\"] }\nclass = \"CRASH\"\nact = \"restart\"\nsays = \"Ours.\"";
     let bold = std::sync::Arc::new(judge_with(restarting));
     for Line { row, text, .. } in lines {
-        let look = Look { age: None, fatal: Some(text.clone()), ..silent() };
+        let look = Look { age: None, fatal: words(1, &text), ..silent() };
         let [ours, theirs] =
             [judge(), bold.clone()].map(|judge| Eye::new(judge).look(&look, &unit(UnitWord::AutoRestart)));
         if TWICE.contains(&row.as_str()) {

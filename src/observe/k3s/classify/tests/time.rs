@@ -111,7 +111,7 @@ fn the_same_fatal_line_after_a_restart_stops_the_ladder() {
     let mut eye = Eye::new(judge());
     let ended = |number: u8, second: u32| {
         let fatal = format!("time=\"2026-01-01T00:00:{second:02}Z\" level=fatal msg=\"leaderelection lost for k3s\"");
-        let look = Look { age: None, run: Some(run(number)), fatal: Some(fatal), ..silent() };
+        let look = Look { age: None, run: Some(run(number)), fatal: words(number, fatal), ..silent() };
         (look, UnitState { incarnation: run(number), ..unit(UnitWord::Failed) })
     };
     let (look, state) = ended(1, 1);
@@ -195,7 +195,7 @@ fn a_kubelet_port_that_never_answered_in_this_run_is_no_reason_for_a_restart() {
 /// A run that ended by this line, at this second.
 fn ended_by(number: u8, second: u32, what: &str) -> (Look, UnitState) {
     let fatal = format!("time=\"2026-01-01T00:00:{second:02}Z\" level=fatal msg=\"{what}\"");
-    let look = Look { age: None, run: Some(run(number)), fatal: Some(fatal), ..silent() };
+    let look = Look { age: None, run: Some(run(number)), fatal: words(number, fatal), ..silent() };
     (look, UnitState { incarnation: run(number), ..unit(UnitWord::Failed) })
 }
 
@@ -208,6 +208,61 @@ fn a_datastore_is_copied_once_for_one_cause() {
     let again = eye.look(&look, &state);
     assert!(matches!(again.withheld, Some(Withheld::CameBack { .. })) && again.page, "{again}");
     assert_eq!((again.row.as_str(), again.act), ("sqlite-damaged", Act::None));
+}
+
+const MALFORMED: &str = "level=fatal msg=\"starting kubernetes: database disk image is malformed\"";
+
+#[test]
+fn the_last_words_of_a_cured_run_are_not_held_against_the_end_of_the_next() {
+    let state = UnitState { incarnation: run(2), ..unit(UnitWord::Failed) };
+    let killed = Look { age: None, run: Some(run(2)), fatal: words(1, MALFORMED), ..silent() };
+    let finding = Eye::new(judge()).look(&killed, &state);
+    assert_eq!((finding.row.as_str(), finding.act), ("ended", Act::Restart), "{finding}");
+    // Nor are they when PID 1 speaks of the end before it is looked at again.
+    let young = Look { age: Some(Duration::from_secs(5)), ..killed.clone() };
+    let finding = Eye::new(judge()).look(&young, &state);
+    assert_eq!(finding.row, "ended", "{finding}");
+    let own = Look { fatal: words(2, MALFORMED), ..killed };
+    assert_eq!(Eye::new(judge()).look(&own, &state).act, Act::CopyAside);
+}
+
+#[test]
+fn a_start_after_last_words_shows_their_class_and_no_vote_rests_on_them() {
+    let rows = "[[faults]]\nname = \"ours\"\nwhen = { unit = \"activating\", fatal = 'lost' }\nclass = \"BROKEN\"\nact = \"restart\"\nsays = \"Ours.\"";
+    let found = |number: u8, seconds, line| {
+        let age = Some(Duration::from_secs(seconds));
+        let look = Look { run: Some(run(2)), age, fatal: words(number, line), ..silent() };
+        let state = UnitState { incarnation: run(2), ..unit(UnitWord::Activating) };
+        Eye::new(judge_with(rows)).looks(4, &look, &state)
+    };
+    for seconds in [5, 600] {
+        let finding = found(1, seconds, MALFORMED);
+        let (row, class) = (finding.row.as_str(), finding.class);
+        assert_eq!((row, class, finding.is_votable()), ("sqlite-damaged", Some(FaultClass::Environment), false));
+        let ours = found(1, seconds, "panic: lost");
+        assert_eq!((ours.row.as_str(), ours.verdict), ("ours", Verdict::Unknown), "{ours}");
+    }
+    let own = found(2, 600, "panic: lost");
+    assert_eq!((own.row.as_str(), own.is_votable()), ("ours", true), "{own}");
+}
+
+#[test]
+fn the_last_words_of_the_run_before_veto_nothing_once_k3s_was_well() {
+    let mut eye = Eye::new(judge());
+    let state = UnitState { incarnation: run(2), ..unit(UnitWord::Active) };
+    let of_run = |look: Look| Look {
+        run: Some(run(2)),
+        age: Some(Duration::from_secs(600)),
+        fatal: words(1, MALFORMED),
+        ..look
+    };
+    assert_eq!(eye.looks(4, &of_run(silent()), &state).row, "sqlite-damaged", "not well yet");
+    assert_eq!(eye.look(&of_run(well()), &state).row, "well");
+    let hangs = eye.looks(4, &of_run(silent()), &state);
+    assert_eq!((hangs.row.as_str(), hangs.act), ("api-silent", Act::Restart), "{hangs}");
+    // Who did not see it well goes by its age.
+    let old = Look { age: Some(Duration::from_secs(7 * DAY)), ..of_run(silent()) };
+    assert_eq!(Eye::new(judge()).looks(4, &old, &state).row, "api-silent");
 }
 
 #[test]
