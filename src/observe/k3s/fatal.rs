@@ -60,9 +60,11 @@ pub fn last_fatal(journal: impl BufRead, unit: &str, present: Option<InvocationI
             runs.push(run);
         }
         let Some(message) = text(&entry.message) else { continue };
-        let line = plain(&message).split(['\n', '\r']).map(str::trim).collect::<Vec<_>>().join(" ");
-        if is_fatal(line.trim()) {
-            let mut line = mask(line.trim()).into_owned();
+        // Its first line as it stands: what follows, or is indented, may be the text of somebody else's error.
+        let message = plain(&message);
+        let line = message.split(['\n', '\r']).next().unwrap_or_default().trim_end();
+        if is_fatal(line) {
+            let mut line = mask(line).into_owned();
             line.truncate(line.floor_char_boundary(FATAL_MAX));
             return Ok(Some(Fatal { line, run }));
         }
@@ -224,11 +226,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_indented_or_follows_a_first_line_is_not_k3s_own_word() {
+        for quoted in [
+            "\tError: file is not a database",
+            " panic: wal: crc mismatch",
+            "E0102 03:04:05.678901   1234 x.go:9] \"Failed\" err=<\n\tError: file is not a database\n >",
+            "\nError: file is not a database",
+            "\u{1b}[0m Error: file is not a database",
+        ] {
+            assert_eq!(read(&entry("k3s.service", NOW, &quoted.into())), None, "{quoted:?}");
+        }
+        let more = entry("k3s.service", NOW, &"panic: no\nfile is not a database".into());
+        assert_eq!(read(&more).as_deref(), Some("panic: no"));
+    }
+
+    #[test]
     fn a_hostile_message_is_made_plain_and_short() {
-        let bytes: Vec<u8> = [b"panic: \x1b[31mred\x1b[0m\nmore \xff".as_slice(), &[b'x'; 5000]].concat();
+        let bytes: Vec<u8> = [b"panic: \x1b[31mred\x1b[0m \xff".as_slice(), &[b'x'; 5000]].concat();
         let listed = entry("k3s.service", NOW, &bytes.into());
         let read = read(&listed).unwrap();
-        assert!(read.starts_with("panic: red more \u{fffd}xxx"), "{read}");
+        assert!(read.starts_with("panic: red \u{fffd}xxx"), "{read}");
         assert!(read.len() <= FATAL_MAX);
     }
 
