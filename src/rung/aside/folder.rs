@@ -68,23 +68,40 @@ struct Content {
 /// Copies a folder with all its files, for root alone; says where to. Links, sockets, pipes and devices are left out.
 ///
 /// # Errors
-/// [`RungError::NoRoom`] when less than twice its size is free, [`RungError::Aside`]. Half a copy is removed again.
+/// [`RungError::NoRoom`] when less than twice its size is free where the copy is to lie: beside the folder, which may itself be
+/// another file system; [`RungError::Aside`]. Half a copy is removed again.
 pub(super) fn copy(place: &Place) -> Result<String, RungError> {
-    copy_with(place, |folder| {
-        let room = fs::fstatvfs(folder)?;
-        Ok(room.f_bavail.saturating_mul(room.f_frsize))
-    })
+    copy_with(place, free)
 }
 
-fn copy_with(place: &Place, free: impl Fn(&OwnedFd) -> io::Result<u64>) -> Result<String, RungError> {
+fn free(folder: &OwnedFd) -> io::Result<u64> {
+    let room = fs::fstatvfs(folder)?;
+    Ok(room.f_bavail.saturating_mul(room.f_frsize))
+}
+
+/// Whether [`copy`] would find room now.
+///
+/// # Errors
+/// As [`copy`].
+pub(super) fn room(place: &Place) -> Result<(), RungError> {
+    fits(place, free).map(drop)
+}
+
+/// The folder, open, and what it holds.
+fn fits(place: &Place, free: impl Fn(&OwnedFd) -> io::Result<u64>) -> Result<(OwnedFd, Content), RungError> {
     let failed = |error| place.failed(error);
     let source = open(&place.folder, &place.name).map_err(failed)?;
     let mut content = Content::default();
     measure(&source, DEPTH, &mut content).map_err(failed)?;
-    let (bytes, free) = (content.bytes, free(&source).map_err(failed)?);
+    let (bytes, free) = (content.bytes, free(&place.folder).map_err(failed)?);
     if free / 2 < bytes {
         return Err(RungError::NoRoom { path: place.real.clone(), bytes, free });
     }
+    Ok((source, content))
+}
+
+fn copy_with(place: &Place, free: impl Fn(&OwnedFd) -> io::Result<u64>) -> Result<String, RungError> {
+    let (source, content) = fits(place, free)?;
     let name = aside(&place.name);
     let mut unfinished = name.clone();
     unfinished.push(".unfinished");
@@ -97,7 +114,7 @@ fn copy_with(place: &Place, free: impl Fn(&OwnedFd) -> io::Result<u64>) -> Resul
         return Err(place.failed(error));
     }
     let (from, to) = (place.real.display(), place.real.with_file_name(name));
-    let Content { files, others, .. } = content;
+    let Content { files, bytes, others } = content;
     let left_out = if others == 0 { String::new() } else { format!(", {others} that are no files left out") };
     Ok(format!("{from} -> {} ({files} files, {bytes} bytes{left_out})", to.display()))
 }
@@ -343,6 +360,20 @@ mod tests {
         assert!(bench.copies().is_empty());
         copy_with(&bench.place(), |_| Ok(20)).unwrap();
         assert_eq!(bench.copies().len(), 1);
+    }
+
+    #[test]
+    fn room_is_asked_for_where_the_copy_lands() {
+        let bench = Bench::new();
+        bench.write("a", "12345");
+        let beside = bench.folder.parent().unwrap().metadata().unwrap().ino();
+        copy_with(&bench.place(), |asked| {
+            assert_eq!(fs::fstat(asked)?.st_ino, beside);
+            Ok(u64::MAX)
+        })
+        .unwrap();
+        // The folder is opened for its path alone, and still says how much is free.
+        assert!(free(&bench.place().folder).unwrap() > 0);
     }
 
     #[test]
