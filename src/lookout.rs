@@ -5,7 +5,8 @@
 //! * It tells what is there, and judges nothing. It takes no order, and writes nothing but what it publishes.
 //! * Files are looked at every [`LOOK_EVERY`]. A disk that hangs is unseen; the lookout goes on.
 //! * The journal is asked when the unit's run changed, for a line that a run ended by can be there only then: at once, since
-//!   agents are about to judge that end, and twice more, since journald may be late. A healthy k3s costs no such question.
+//!   agents are about to judge that end, and twice more, since journald may be late. A healthy k3s costs no such question. One
+//!   that was not answered is asked again, ever more seldom.
 
 mod journal;
 mod turns;
@@ -121,7 +122,9 @@ struct Seen {
     run: Option<SeenRun>,
     files: FileFacts,
     fatal: Option<Fatal>,
-    /// Why the journal was not seen.
+    /// The journal answered.
+    journal: bool,
+    /// Why not, if it was asked.
     no_journal: Option<String>,
 }
 
@@ -129,7 +132,7 @@ impl Seen {
     fn facts(&self) -> RootFacts {
         let mut files = self.files.clone();
         files.unseen.extend(self.no_journal.clone());
-        RootFacts { files, fatal: self.fatal.clone(), run: self.run }
+        RootFacts { files, fatal: self.fatal.clone(), run: self.run, journal: self.journal }
     }
 }
 
@@ -173,7 +176,10 @@ impl<F: Look> Watch<F> {
     }
 
     async fn ask(&mut self, present: Option<InvocationId>) {
-        match self.journal.last_fatal(&self.watched.unit, present, self.limit).await {
+        let answer = self.journal.last_fatal(&self.watched.unit, present, self.limit).await;
+        self.seen.journal = answer.is_ok();
+        self.turns.answered(answer.is_ok());
+        match answer {
             Ok(fatal) => {
                 self.seen.fatal = fatal;
                 self.seen.no_journal = None;
@@ -185,7 +191,6 @@ impl<F: Look> Watch<F> {
                 self.seen.fatal = None;
                 self.seen.run = None;
                 self.seen.no_journal = Some(format!("the journal of {}: {why}", self.watched.unit));
-                self.turns.ask_again();
             }
         }
     }

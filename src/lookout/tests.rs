@@ -137,7 +137,7 @@ async fn a_journal_that_hangs_fails_or_is_missing_is_unseen_and_hides_no_file() 
     watch.glance(Some(RUN)).await;
     let unseen = |why: &str| {
         let read = stand.read();
-        assert_eq!((read.fatal, read.run, read.files.mounts.len()), (None, None, 1));
+        assert_eq!((read.fatal, read.run, read.journal, read.files.mounts.len()), (None, None, false, 1));
         assert!(read.files.unseen.iter().any(|line| line.contains(why)), "{:?}", read.files.unseen);
     };
     unseen("the journal of k3s.service: journalctl did not end within 100ms");
@@ -154,7 +154,8 @@ async fn a_journal_that_hangs_fails_or_is_missing_is_unseen_and_hides_no_file() 
     watch.journal = Journal::of(stand.said("panic: no"));
     watch.turns = Turns::default();
     watch.glance(Some(RUN)).await;
-    assert!(stand.read().fatal.is_some() && stand.read().files.unseen.is_empty());
+    let read = stand.read();
+    assert!(read.fatal.is_some() && read.journal && read.files.unseen.is_empty());
 }
 
 #[tokio::test]

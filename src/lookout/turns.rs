@@ -8,6 +8,8 @@ use std::time::Duration;
 const AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 /// Shortest time between two questions: a unit that dies ten times a second is not asked about as often.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Longest time to the next question after one without an answer. It begins with [`LOOK_EVERY`] and doubles.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// What is to be done now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,8 +27,8 @@ pub(super) struct Turns {
     run: Option<InvocationId>,
     /// Since when it is this run, and how often the journal was asked again since.
     changed: Option<(Timestamp, usize)>,
-    /// The last question was not answered.
-    unanswered: bool,
+    /// Questions in a row that were not answered.
+    unanswered: u32,
 }
 
 impl Turns {
@@ -41,11 +43,11 @@ impl Turns {
         let late = self
             .changed
             .is_some_and(|(at, again)| AGAIN.get(again).is_some_and(|after| now.saturating_since(at) >= *after));
-        let journal = (changed || late || self.unanswered && files) && passed(self.asked, PAUSE);
+        let journal =
+            (changed || late || self.wait().is_some_and(|wait| passed(self.asked, wait))) && passed(self.asked, PAUSE);
         if journal {
             self.asked = Some(now);
             self.run = present;
-            self.unanswered = false;
             self.changed = match self.changed {
                 Some((at, again)) if !changed => Some((at, if late { again + 1 } else { again })),
                 _ => Some((now, 0)),
@@ -54,9 +56,15 @@ impl Turns {
         Due { files, journal }
     }
 
-    /// The last question was not answered: it is asked again with the next look.
-    pub(super) fn ask_again(&mut self) {
-        self.unanswered = true;
+    /// Whether the last question was answered. If not, it is asked again.
+    pub(super) fn answered(&mut self, answered: bool) {
+        self.unanswered = if answered { 0 } else { self.unanswered.saturating_add(1) };
+    }
+
+    /// How long after the last question it is asked again, because it was not answered.
+    fn wait(&self) -> Option<Duration> {
+        let doubled = self.unanswered.checked_sub(1)?;
+        Some(LOOK_EVERY.saturating_mul(2u32.saturating_pow(doubled)).min(LONGEST))
     }
 }
 
@@ -109,10 +117,19 @@ mod tests {
     }
 
     #[test]
-    fn a_question_without_an_answer_is_asked_again_with_the_next_look() {
+    fn a_question_without_an_answer_is_asked_again_ever_more_seldom_until_it_has_one() {
         let mut turns = Turns::default();
         times(&mut turns, 0, 20_000, |_| ONE);
-        turns.ask_again();
-        assert_eq!(times(&mut turns, 20_000, 60_000, |_| ONE)[1], [20_000]);
+        turns.answered(false);
+        let mut asked = Vec::new();
+        for ms in (20_000..300_000).step_by(100) {
+            let journal = times(&mut turns, ms, ms + 100, |_| ONE)[1].len();
+            asked.extend((journal > 0).then(|| turns.answered(false)).map(|()| ms / 1000));
+        }
+        assert_eq!(asked, [20, 30, 50, 90, 150, 210, 270]);
+        turns.answered(true);
+        assert!(times(&mut turns, 300_000, 400_000, |_| ONE)[1].is_empty());
+        turns.answered(false);
+        assert_eq!(times(&mut turns, 400_000, 400_100, |_| TWO)[1], [400_000], "another run is asked about at once");
     }
 }

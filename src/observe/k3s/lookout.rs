@@ -2,7 +2,8 @@
 //!
 //! * One JSON file per subject, replaced whole, open to everybody: paths, sizes, dates, and one line of the unit's log without
 //!   secrets. It is believed only when root alone can have written it, in this boot, within [`FRESH`].
-//! * What is not believed is unseen, with the reason: no fault, and no health. The agent looks itself then, and sees less.
+//! * What is not believed is unseen, with the reason: no fault, and no health. The agent looks itself then, and sees less;
+//!   of a run that has ended it sees nothing.
 //! * The lookout tells what is there. What that means is for agents to judge, each for itself.
 
 use super::fatal::{FATAL_MAX, Fatal, invocation};
@@ -41,6 +42,8 @@ pub struct RootFacts {
     pub fatal: Option<Fatal>,
     /// The run for which the journal was asked; `None` when none was ever seen, or nobody asked.
     pub run: Option<SeenRun>,
+    /// Whether the journal answered.
+    pub journal: bool,
 }
 
 /// Why what is published is not believed.
@@ -94,6 +97,7 @@ struct Published {
     /// `CLOCK_BOOTTIME`, in nanoseconds.
     taken_at: u64,
     run: Option<PublishedRun>,
+    journal: bool,
     files: FileFacts,
     fatal: Option<PublishedFatal>,
 }
@@ -129,6 +133,7 @@ pub fn publish(
         boot: boot.to_string(),
         taken_at: taken_at.as_nanos(),
         run: facts.run.map(|run| PublishedRun { invocation: run.invocation.to_string(), goes_on: run.goes_on }),
+        journal: facts.journal,
         files: facts.files.clone(),
         fatal: facts
             .fatal
@@ -210,7 +215,7 @@ impl Lookout {
                 more => Err(Disbelief::Malformed(format!("a fatal line of {more} bytes, of {FATAL_MAX}"))),
             })
             .transpose()?;
-        Ok(RootFacts { files: published.files, fatal, run })
+        Ok(RootFacts { files: published.files, fatal, run, journal: published.journal })
     }
 
     /// Believes this user instead of root.

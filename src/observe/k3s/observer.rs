@@ -4,7 +4,8 @@
 //! * The file system may hang with its disk. It is asked on a thread of its own; a look that waited too long for it goes on
 //!   without, and no second thread is sent after the first. The ports are then asked under the CA that was read last.
 //! * What root alone may read comes from the lookout, where there is one. It is asked once more when PID 1 speaks of a run that
-//!   the lookout had not seen at the first time; one that has still not is said to be behind ([`Observer::is_behind`]).
+//!   the lookout had not seen at the first time; one that has still not is said to be behind ([`Observer::is_behind`]). So is one
+//!   that does not know the journal of a run that has ended.
 //! * Other nodes are asked only after a look at which this one was not well, so that healthy clusters do not probe each other.
 
 use super::aside::Aside;
@@ -40,6 +41,7 @@ pub struct Observer {
     kube_proxy: Option<Endpoint>,
     others: Vec<Endpoint>,
     disk: Aside<(Source, Pins), Read>,
+    has_lookout: bool,
     identity: Result<Arc<Identity>, String>,
     clock: Option<ClockQuestion>,
     unwell: bool,
@@ -74,6 +76,7 @@ impl Observer {
             kubelet: settings.kubelet.map(own),
             kube_proxy: settings.kube_proxy.map(own),
             others: settings.others.iter().map(|address| endpoint(*address, None)).collect(),
+            has_lookout: lookout.is_some(),
             disk: Aside::new((Source::new(Files::new(&settings), lookout), Pins::new(&settings))),
             identity: Err("the CA file has not been read yet".to_owned()),
             clock: settings.clock.then(ClockQuestion::default),
@@ -90,7 +93,8 @@ impl Observer {
     }
 
     /// Whether the lookout had not seen yet what PID 1 said at the last look: the run's end or start. The fatal line that it
-    /// ended by may be missing from that look; another one, a moment later, has it. Never without a lookout that is believed.
+    /// ended by may be missing from that look; another one, a moment later, has it. Also of a run that ended while the lookout is
+    /// not to be believed, or has no answer from the journal. Never where there is no lookout.
     pub fn is_behind(&self) -> bool {
         self.behind
     }
@@ -121,10 +125,10 @@ impl Observer {
         );
         let after = unit();
         let same = before.map(|before| before.run) == after.map(|after| after.run);
-        if is_behind(&root, after) {
+        if self.lags(&root, after) {
             root = self.root_facts().await;
         }
-        self.behind = is_behind(&root, after);
+        self.behind = self.lags(&root, after);
         let RootFacts { files, fatal, .. } = root;
         let mut certificates = files.certificates;
         if let Ok(identity) = &self.identity {
@@ -164,6 +168,18 @@ impl Observer {
         judged.fold((0, 0), |(asked, failing), probe| (asked + 1, failing + u32::from(probe.fails())))
     }
 
+    /// Whether these facts are of another state of the unit than PID 1 names, or say nothing of its end.
+    fn lags(&self, root: &RootFacts, unit: Option<UnitRun>) -> bool {
+        let Some(unit) = unit else { return false };
+        let named = SeenRun { invocation: unit.run.invocation, goes_on: unit.age.is_some() };
+        match root.run {
+            _ if self.has_lookout && !root.journal => !named.goes_on,
+            Some(run) => run != named,
+            // The lookout began after it had ended.
+            None => false,
+        }
+    }
+
     async fn root_facts(&mut self) -> RootFacts {
         let read = |(source, pins): &mut (Source, Pins)| (source.look(), pins.refresh());
         match self.disk.work(K3sSettings::FILES_WAIT, read).await {
@@ -177,12 +193,6 @@ impl Observer {
             }
         }
     }
-}
-
-/// Whether these facts are of another state of the unit than PID 1 names.
-fn is_behind(root: &RootFacts, unit: Option<UnitRun>) -> bool {
-    let named = unit.map(|unit| SeenRun { invocation: unit.run.invocation, goes_on: unit.age.is_some() });
-    root.run.is_some() && named.is_some() && root.run != named
 }
 
 /// Runs all at once, in one task.

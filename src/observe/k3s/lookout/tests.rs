@@ -25,6 +25,7 @@ fn facts() -> RootFacts {
         },
         fatal: Some(Fatal { line: "panic: no".into(), run }),
         run: Some(SeenRun { invocation: run, goes_on: true }),
+        journal: true,
     }
 }
 

@@ -109,7 +109,7 @@ async fn what_root_alone_may_read_comes_from_the_lookout_and_from_nowhere_else_w
     let tell = |invocation, goes_on| {
         let files = FileFacts { empty_files: vec![empty.clone()], ..FileFacts::default() };
         let run = Some(SeenRun { invocation, goes_on });
-        let facts = RootFacts { files, fatal: Some(fatal.clone()), run };
+        let facts = RootFacts { files, fatal: Some(fatal.clone()), run, journal: true };
         publish(&published, &subject, clock::boot_id().unwrap(), clock::now(), &facts).unwrap();
     };
     tell(run(1).run.invocation, true);
@@ -135,6 +135,37 @@ async fn what_root_alone_may_read_comes_from_the_lookout_and_from_nowhere_else_w
     };
     observer.look(meanwhile).await;
     assert!(!observer.is_behind());
+}
+
+#[tokio::test]
+async fn an_end_of_which_the_lookout_knows_no_last_words_is_not_seen() {
+    let api = server().await;
+    let place = place(&api);
+    let published = place.dir.path().join("k3s.json");
+    let subject = SubjectName::new("k3s").unwrap();
+    let lookout = Lookout::new(published.clone(), subject.clone()).of_user(me());
+    let mut observer = Observer::with_lookout(place.settings.clone(), lookout).unwrap();
+    let ended = || Some(UnitRun { age: None, ..run(1) });
+    observer.look(ended).await;
+    assert!(observer.is_behind(), "the lookout is dead");
+    let tell = |journal, run| {
+        let facts = RootFacts { journal, run, ..RootFacts::default() };
+        publish(&published, &subject, clock::boot_id().unwrap(), clock::now(), &facts).unwrap();
+    };
+    tell(false, None);
+    observer.look(ended).await;
+    assert!(observer.is_behind(), "the journal does not answer");
+    observer.look(|| Some(run(1))).await;
+    assert!(!observer.is_behind(), "one that runs has said no last words");
+    tell(true, None);
+    observer.look(ended).await;
+    assert!(!observer.is_behind(), "it began after the end, and has read the journal");
+    tell(true, Some(SeenRun { invocation: run(1).run.invocation, goes_on: false }));
+    observer.look(ended).await;
+    assert!(!observer.is_behind());
+    let mut alone = Observer::new(place.settings.clone()).unwrap();
+    alone.look(ended).await;
+    assert!(!alone.is_behind(), "where there is no lookout, nobody waits for it");
 }
 
 #[tokio::test]
