@@ -134,6 +134,8 @@ pub struct Look {
     pub certificates: Vec<Certificate>,
     /// Files under the agent's folder that are empty and must not be.
     pub empty_files: Vec<PathBuf>,
+    /// Whether that folder was read: what is not named above is then not empty, or not there.
+    pub keys_seen: bool,
     /// The file systems.
     pub mounts: Vec<Mount>,
     /// Whether the kernel says that the clock is synchronised; `None`: it does not say.

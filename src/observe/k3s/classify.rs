@@ -15,7 +15,7 @@
 //! 6. What was tried once and came back after a restart is not tried again: the class stays, nothing is asked for, and a human is
 //!    called.
 
-use super::history::{History, Noted, signature};
+use super::history::{Cause, History, Noted, signature};
 use super::settings::Role;
 use super::table::{Act, Row, Table};
 use super::when::{Facts, Port, UnitWord};
@@ -110,8 +110,10 @@ pub struct Finding {
     pub detail: String,
     /// Why it is less than the row says, if it is.
     pub withheld: Option<Withheld>,
-    /// What the step should have ended, where that is known.
-    lasting: Option<String>,
+    /// What the step is to end, where that is known.
+    lasting: Option<Cause>,
+    /// Whether PID 1 says that it ended.
+    ended: bool,
     /// The row's class, if this look counts for the looks in a row.
     counts: Option<FaultClass>,
 }
@@ -129,8 +131,8 @@ impl Finding {
 
     /// What is to be remembered of it.
     pub fn noted(&self) -> Noted<'_> {
-        let tried = self.lasting.as_deref().filter(|_| self.act != Act::None);
-        Noted { well: self.verdict == Verdict::Up, unwell: self.counts, tried }
+        let asked = self.lasting.as_ref().filter(|_| self.act != Act::None);
+        Noted { well: self.verdict == Verdict::Up, unwell: self.counts, ended: self.ended, asked }
     }
 }
 
@@ -173,7 +175,8 @@ struct Judged<'a> {
     row: &'a Row,
     detail: Vec<String>,
     /// What the step is to end, where a restart that did not end it shows that it will not.
-    lasting: Option<String>,
+    lasting: Option<Cause>,
+    ended: bool,
 }
 
 impl Judge {
@@ -234,8 +237,9 @@ impl Judge {
         }
         // Before that many looks what is no repair is shown, and nobody is woken.
         let told = counts.is_none() || looks >= self.looks;
-        let tried = judged.lasting.clone().filter(|lasting| history.was_tried(lasting, run));
-        let again = facts.fatal().filter(|_| facts.same_fatal >= 2).map(signature);
+        let tried = judged.lasting.as_ref().filter(|cause| history.was_tried(cause, look)).map(Cause::to_string);
+        // The same words follow from the same empty file, until it is moved.
+        let again = facts.fatal().filter(|_| facts.same_fatal >= 2 && row.act != Act::MoveAside).map(signature);
         let came_back = tried.or(again).filter(|_| row.moves());
         Finding {
             row: row.name.clone(),
@@ -253,6 +257,7 @@ impl Judge {
             detail: judged.detail.join("; "),
             withheld: came_back.map(|cause| Withheld::CameBack { cause }),
             lasting: judged.lasting,
+            ended: judged.ended,
             counts,
         }
     }
@@ -269,10 +274,11 @@ impl Judge {
         let (row, detail) = rows().find(|(row, _)| yields && row.veto).unwrap_or(first);
         let lasting = match row.act {
             Act::PlannedRestart => row.when.lasting_cause(facts),
-            Act::MoveAside => Some(format!("{:?}", facts.look.empty_files)),
+            Act::MoveAside => Some(Cause::Empty(facts.look.empty_files.clone())),
             Act::None | Act::Restart | Act::CopyAside => None,
         };
-        Some(Judged { row, detail, lasting })
+        let ended = matches!(facts.unit, UnitWord::Failed | UnitWord::AutoRestart);
+        Some(Judged { row, detail, lasting, ended })
     }
 
     /// What of this look leaves open whether k3s itself is to blame.
@@ -355,6 +361,7 @@ fn unseen(reading: UnitReading, withheld: Withheld) -> Finding {
         detail: String::new(),
         withheld: Some(withheld),
         lasting: None,
+        ended: false,
         counts: None,
     }
 }
@@ -381,6 +388,7 @@ fn held_back(judged: Judged<'_>, reading: UnitReading, withheld: Withheld, count
         detail: judged.detail.join("; "),
         withheld: Some(withheld),
         lasting: None,
+        ended: judged.ended,
         counts,
     }
 }

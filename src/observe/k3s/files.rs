@@ -28,6 +28,8 @@ pub struct FileFacts {
     pub certificates: Vec<Certificate>,
     /// Keys, certificates and kubeconfigs of the agent's folder that were empty on this look and the one before it.
     pub empty_files: Vec<PathBuf>,
+    /// Whether that folder was read on both: what is not named above is then not empty, or not there.
+    pub keys_seen: bool,
     /// What could not be looked at, and why, for people.
     pub unseen: Vec<String>,
 }
@@ -38,7 +40,8 @@ pub struct Files {
     agent_folder: PathBuf,
     certificates: Vec<PathBuf>,
     read: BTreeMap<PathBuf, (Stamp, Vec<Certificate>)>,
-    empty_before: BTreeSet<PathBuf>,
+    /// `None`: the folder was not read on the look before.
+    empty_before: Option<BTreeSet<PathBuf>>,
 }
 
 impl Files {
@@ -49,7 +52,7 @@ impl Files {
             agent_folder: settings.agent_folder.clone(),
             certificates: settings.certificates.clone(),
             read: BTreeMap::new(),
-            empty_before: BTreeSet::new(),
+            empty_before: None,
         }
     }
 
@@ -58,9 +61,10 @@ impl Files {
         let mut facts = FileFacts::default();
         self.mounts(&mut facts);
         let mut files: BTreeSet<PathBuf> = self.certificates.iter().cloned().collect();
-        let mut empty = BTreeSet::new();
+        let before = self.empty_before.take();
         match keys_and_certificates(&self.agent_folder) {
             Ok(found) => {
+                let mut empty = BTreeSet::new();
                 for (path, size) in found {
                     if size == 0 {
                         empty.insert(path);
@@ -68,12 +72,13 @@ impl Files {
                         files.insert(path);
                     }
                 }
+                // k3s makes its files empty and fills them then: one that is empty at a single look is being written.
+                facts.empty_files = before.iter().flat_map(|before| empty.intersection(before)).cloned().collect();
+                facts.keys_seen = before.is_some();
+                self.empty_before = Some(empty);
             }
             Err(error) => facts.unseen.push(unseen(&self.agent_folder, &error)),
         }
-        // k3s makes its files empty and fills them then: one that is empty at a single look is being written.
-        facts.empty_files = empty.intersection(&self.empty_before).cloned().collect();
-        self.empty_before = empty;
         self.read_certificates(files, &mut facts);
         facts
     }
@@ -181,11 +186,13 @@ mod tests {
         }
         std::os::unix::fs::symlink("/dev/null", dir.path().join("link.key")).unwrap();
         std::fs::create_dir(dir.path().join("folder.key")).unwrap();
-        assert!(files.look().empty_files.is_empty());
+        let first = files.look();
+        assert!(first.empty_files.is_empty() && !first.keys_seen, "one look does not tell");
         std::fs::write(&being_written, "now it has text").unwrap();
         assert_eq!(files.look().empty_files, std::slice::from_ref(&key));
         std::fs::remove_file(&key).unwrap();
-        assert!(files.look().empty_files.is_empty());
+        let gone = files.look();
+        assert!(gone.empty_files.is_empty() && gone.keys_seen);
     }
 
     #[test]
@@ -208,7 +215,7 @@ mod tests {
     fn a_folder_that_may_not_be_read_is_unseen_and_shows_no_fault() {
         let dir = tempfile::tempdir().unwrap();
         let facts = looking_at(&dir.path().join("missing")).look();
-        assert!(facts.empty_files.is_empty() && facts.certificates.is_empty());
+        assert!(facts.empty_files.is_empty() && facts.certificates.is_empty() && !facts.keys_seen);
         assert!(facts.unseen.iter().any(|line| line.contains("missing")));
     }
 }

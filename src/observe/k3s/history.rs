@@ -6,7 +6,10 @@
 //! * A run's fatal line counts for that run. For a later one that runs or starts it counts until k3s was once well in it, and
 //!   for [`FORGET`] at most; for one that has ended, never ([`History::last_words`]).
 //! * A fatal line is known again by its [`signature`]. It came back when another run said it.
-//! * It is forgotten when k3s was well for [`FORGET`]. The end of a certificate is not: the same one is never reached twice.
+//! * A step was tried when something shows that it was done, not when it was asked for: a hold, another's turn or a missing voter
+//!   may have kept it from being done. Empty files were moved when they were seen to be gone. A planned restart was done when a
+//!   new run began of a k3s that had not failed.
+//! * Both are forgotten when k3s was well for [`FORGET`]. The end of a certificate is not: the same one is never reached twice.
 
 use super::Look;
 use super::fatal::Fatal;
@@ -14,6 +17,8 @@ use super::when::Port;
 use crate::protocol::evidence::FaultClass;
 use crate::protocol::types::{Incarnation, InvocationId, Timestamp};
 use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// For how long k3s must have been well before what ended it is forgotten.
@@ -70,6 +75,37 @@ impl Repeated {
     }
 }
 
+/// What a step is to end.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// A certificate ends.
+    Ends {
+        /// Its file, or the port that showed it.
+        place: String,
+        /// In seconds of Unix time.
+        not_after: u64,
+    },
+    /// These files are empty.
+    Empty(Vec<PathBuf>),
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ends { place, not_after } => write!(f, "{place} still ends at {not_after}"),
+            Self::Empty(files) => write!(f, "empty again: {files:?}"),
+        }
+    }
+}
+
+/// What became of a step that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Asked {
+    /// The newest run in which it was asked for.
+    run: Incarnation,
+    done: bool,
+}
+
 /// What an observer remembers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
@@ -82,7 +118,9 @@ pub struct History {
     fatal: Option<Repeated>,
     /// The last run in which k3s was well.
     well_in: Option<Incarnation>,
-    causes: BTreeMap<String, Incarnation>,
+    causes: BTreeMap<Cause, Asked>,
+    /// Whether k3s had not failed when it was last seen to run.
+    sound: bool,
     /// In which run each port answered last.
     answered: BTreeMap<Port, Incarnation>,
 }
@@ -125,9 +163,19 @@ impl History {
         &self.answered
     }
 
-    /// Whether something was done about this cause in another run.
-    pub fn was_tried(&self, cause: &str, run: Incarnation) -> bool {
-        self.causes.get(cause).is_some_and(|tried| *tried != run)
+    /// Whether something was done about this cause, by all that was seen until this look.
+    pub fn was_tried(&self, cause: &Cause, look: &Look) -> bool {
+        self.causes.get(cause).is_some_and(|asked| self.is_done(cause, *asked, look))
+    }
+
+    fn is_done(&self, cause: &Cause, asked: Asked, look: &Look) -> bool {
+        asked.done
+            || match cause {
+                Cause::Empty(files) => look.keys_seen && files.iter().all(|file| !look.empty_files.contains(file)),
+                Cause::Ends { .. } => {
+                    self.sound && self.run == Some(asked.run) && look.run.is_some_and(|run| run != asked.run)
+                }
+            }
     }
 
     /// Remembers a look and what it was taken for. Another word on the same look changes nothing.
@@ -136,6 +184,11 @@ impl History {
             return;
         }
         self.at = Some(look.at);
+        let mut causes = std::mem::take(&mut self.causes);
+        for (cause, asked) in &mut causes {
+            asked.done = self.is_done(cause, *asked, look);
+        }
+        self.causes = causes;
         self.ended_runs = self.ended_runs(look);
         self.fatal = self.fatal_after(look).or(self.fatal.take());
         self.run = look.run.or(self.run);
@@ -143,16 +196,23 @@ impl History {
         self.answered.extend(answering.filter_map(|(port, _)| Some((port, look.run?))));
         self.before = self.streak;
         self.streak = self.streak.after(look.run, noted.unwell);
-        if let (Some(cause), Some(run)) = (noted.tried, look.run)
-            && self.causes.len() < CAUSES
+        let planned = matches!(noted.asked, Some(Cause::Ends { .. }));
+        if noted.well || planned {
+            self.sound = true;
+        } else if noted.ended || noted.unwell.is_some() {
+            self.sound = false;
+        }
+        if let (Some(cause), Some(run)) = (noted.asked, look.run)
+            && (self.causes.len() < CAUSES || self.causes.contains_key(cause))
         {
-            self.causes.entry(cause.to_owned()).or_insert(run);
+            self.causes.entry(cause.clone()).or_insert(Asked { run, done: false }).run = run;
         }
         if noted.well {
             self.ended_runs = 0;
             self.well_in = look.run;
             if look.age.is_some_and(|age| age >= FORGET) {
                 self.fatal = None;
+                self.causes.retain(|cause, _| matches!(cause, Cause::Ends { .. }));
             }
         }
     }
@@ -165,8 +225,10 @@ pub struct Noted<'a> {
     pub well: bool,
     /// The class for whose row it counts.
     pub unwell: Option<FaultClass>,
-    /// The lasting cause about which something is to be done.
-    pub tried: Option<&'a str>,
+    /// PID 1 says that it ended.
+    pub ended: bool,
+    /// What the step that is asked for is to end.
+    pub asked: Option<&'a Cause>,
 }
 
 /// A fatal line without what differs from time to time: its time, numbers, and long hexadecimal.
@@ -287,6 +349,7 @@ mod tests {
             node_ready: None,
             certificates: Vec::new(),
             empty_files: Vec::new(),
+            keys_seen: true,
             mounts: Vec::new(),
             clock_synchronised: None,
             unix: 0,

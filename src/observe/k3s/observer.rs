@@ -149,6 +149,7 @@ impl Observer {
             node_ready,
             certificates,
             empty_files: files.empty_files,
+            keys_seen: files.keys_seen,
             mounts: files.mounts,
             clock_synchronised,
             unix: clock::unix().as_secs(),

@@ -4,6 +4,7 @@
 //! that could not be read is not full, and a certificate that could not be read does not expire.
 
 use super::fatal::Fatal;
+use super::history::Cause;
 use super::settings::Role;
 use super::{Certificate, Look, Mount, Probe};
 use crate::protocol::evidence::{Activity, Reason, UnitReading, UnitState, closed_set};
@@ -454,9 +455,9 @@ impl When {
     }
 
     /// What the row's act rests on, if a repetition of it after a restart shows that the restart did not help.
-    pub(super) fn lasting_cause(&self, facts: &Facts<'_>) -> Option<String> {
-        let certificate = self.certificate_within.and_then(|within| facts.ending(false, within));
-        certificate.map(|certificate| format!("{} {}", certificate.place, certificate.not_after))
+    pub(super) fn lasting_cause(&self, facts: &Facts<'_>) -> Option<Cause> {
+        let Certificate { place, not_after, .. } = facts.ending(false, self.certificate_within?)?;
+        Some(Cause::Ends { place: place.clone(), not_after: *not_after })
     }
 }
 

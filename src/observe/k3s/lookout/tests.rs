@@ -21,6 +21,7 @@ fn facts() -> RootFacts {
             mounts: vec![Mount { path: "/var/log".into(), free_bytes: 1, bytes: 2, free_inodes: 3, inodes: 4 }],
             certificates: vec![Certificate { place: "/a.crt".into(), is_ca: false, not_after: 5 }],
             empty_files: vec!["/var/lib/rancher/k3s/agent/client-kubelet.key".into()],
+            keys_seen: true,
             unseen: vec!["/var/lib/kubelet: gone".into()],
         },
         fatal: Some(Fatal { line: "panic: no".into(), run }),

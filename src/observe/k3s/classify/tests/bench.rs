@@ -38,6 +38,7 @@ pub(in crate::observe::k3s) fn well() -> Look {
         node_ready: Some(true),
         certificates: vec![Certificate { place: "port 6443".into(), is_ca: false, not_after: UNIX + 300 * DAY }],
         empty_files: Vec::new(),
+        keys_seen: true,
         mounts: vec![Mount {
             path: "/var/lib/rancher/k3s".into(),
             free_bytes: 1 << 34,

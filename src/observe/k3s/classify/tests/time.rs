@@ -145,27 +145,70 @@ fn a_certificate_that_a_planned_restart_did_not_renew_is_not_tried_again() {
     let again = eye.looks(3, &look, &state);
     assert!(matches!(again.withheld, Some(Withheld::CameBack { .. })), "{again}");
     assert_eq!((again.class, again.act, again.page), (Some(FaultClass::Broken), Act::None, true));
-    assert!(!again.is_votable() && again.noted().tried.is_none(), "{again}");
+    assert!(!again.is_votable() && again.noted().asked.is_none(), "{again}");
     let (look, state) = soon(2, 10);
     assert!(eye.looks(3, &look, &state).is_votable(), "another certificate is another cause");
 }
 
 #[test]
-fn a_key_that_is_empty_again_after_a_move_is_not_moved_again() {
+fn a_crash_in_between_is_no_planned_restart() {
     let mut eye = Eye::new(judge());
-    let empty = |number: u8, file: &str| {
-        let empty_files = vec![format!("/var/lib/rancher/k3s/agent/{file}").into()];
-        let look = Look { age: None, empty_files, run: Some(run(number)), ..silent() };
-        (look, UnitState { incarnation: run(number), ..unit(UnitWord::Failed) })
+    let certificates = vec![Certificate { place: "port 6443".into(), is_ca: false, not_after: UNIX + 20 * DAY }];
+    let soon = |number: u8| {
+        let look = Look { certificates: certificates.clone(), run: Some(run(number)), ..well() };
+        (look, UnitState { incarnation: run(number), ..unit(UnitWord::Active) })
     };
-    let (look, state) = empty(1, "client.key");
-    assert_eq!(eye.looks(3, &look, &state).act, Act::MoveAside, "in one run it is one cause");
-    let (look, state) = empty(2, "client.key");
+    let (look, state) = soon(1);
+    assert!(eye.looks(3, &look, &state).is_votable());
+    // Before anybody did it, k3s ended by itself.
+    eye.look(&Look { age: None, ..look }, &UnitState { incarnation: run(1), ..unit(UnitWord::AutoRestart) });
+    let (look, state) = soon(2);
+    assert!(eye.looks(3, &look, &state).is_votable(), "it was never done");
+    // It is being stopped, and started anew.
+    eye.look(&look, &UnitState { incarnation: run(2), ..unit(UnitWord::Stopping) });
+    let (look, state) = soon(3);
+    let again = eye.looks(3, &look, &state);
+    assert!(matches!(again.withheld, Some(Withheld::CameBack { .. })), "{again}");
+}
+
+/// A run that has ended over an empty file.
+fn empty(number: u8, file: &str) -> (Look, UnitState) {
+    let empty_files = vec![format!("/var/lib/rancher/k3s/agent/{file}").into()];
+    let look = Look { age: None, empty_files, run: Some(run(number)), ..silent() };
+    (look, UnitState { incarnation: run(number), ..unit(UnitWord::Failed) })
+}
+
+#[test]
+fn a_key_that_is_empty_again_after_it_was_gone_is_not_moved_again() {
+    let mut eye = Eye::new(judge());
+    for number in 1..=7 {
+        let (look, state) = empty(number, "client.key");
+        let finding = eye.looks(3, &look, &state);
+        assert_eq!(
+            (finding.row.as_str(), finding.act),
+            ("empty-key-ended", Act::MoveAside),
+            "nobody moved it: {finding}"
+        );
+    }
+    let (look, state) = empty(7, "client.key");
+    eye.look(&Look { empty_files: Vec::new(), ..look }, &state);
+    let (look, state) = empty(8, "client.key");
     let again = eye.look(&look, &state);
     assert!(matches!(again.withheld, Some(Withheld::CameBack { .. })) && again.page, "{again}");
     assert_eq!((again.row.as_str(), again.act), ("empty-key-ended", Act::None));
-    let (look, state) = empty(2, "other.key");
+    let (look, state) = empty(8, "other.key");
     assert_eq!(eye.look(&look, &state).act, Act::MoveAside, "another file is another cause");
+}
+
+#[test]
+fn the_same_fatal_line_keeps_no_empty_key_from_being_moved() {
+    let mut eye = Eye::new(judge());
+    for number in 1..=6 {
+        let (look, state) = ended_by(number, number.into(), "missing content for serving cert");
+        let (Look { empty_files, .. }, _) = empty(number, "serving-kubelet.key");
+        let finding = eye.look(&Look { empty_files, ..look }, &state);
+        assert_eq!((finding.row.as_str(), finding.is_votable()), ("empty-key-ended", true), "run {number}: {finding}");
+    }
 }
 
 #[test]
