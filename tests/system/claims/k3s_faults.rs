@@ -302,7 +302,7 @@ fn a_k3s_agent_node_is_judged_by_its_kubelet_alone(stage: &'static Stage) -> Res
     let old = node.unit(unit);
     node.ask(&["systemctl", "stop", "kubelet.socket"]);
     let new = node.await_replaced(unit, &old);
-    assert!(node.finders("kubelet-fails", "BROKEN") >= 2);
+    assert!(node.finders("kubelet-gone", "BROKEN") >= 2);
     node.await_healthy();
     node.await_until("the repair is judged", || node.done() == ["BROKEN restart ok"]);
     node.signal(unit, "KILL");
