@@ -325,8 +325,8 @@ impl When {
 
     /// Whether it rests on what probes brought: that needs time and repetition before anything follows from it.
     pub fn is_soft(&self) -> bool {
-        !(self.ports.is_empty() && self.any.is_empty() && self.all.is_empty() && self.api.is_empty())
-            || !self.answered.is_empty()
+        let ports = self.ports.is_empty() && self.answered.is_empty();
+        !(ports && self.any.is_empty() && self.all.is_empty() && self.api.is_empty())
             || self.checks.is_some()
             || self.node_ready.is_some()
     }
