@@ -4,6 +4,8 @@
 //!   warden's challenge asks for one: then the answer is of that very look.
 //! * What PID 1 says anew holds at once: the last look is judged again under it before the next is made, so that a vote never
 //!   outlives the state it was made for.
+//! * After a suspend every run is young again, and no look from before counts: k3s and its ports need a while to be back, and
+//!   the time asleep is no time in which a start could have come to its end.
 //! * What root alone may read comes from the lookout. A look for which that was behind PID 1 shows nothing, and is made again
 //!   soon.
 
@@ -20,6 +22,7 @@ use crate::observe::k3s::{K3sSettings, Look, Observer, SettingsError, UnitRun};
 use crate::protocol::evidence::{Activity, ExitZero, UnitState};
 use crate::protocol::guardian::GuardianInput;
 use crate::protocol::types::{Incarnation, Nonce, SubjectName, Timestamp};
+use crate::warden::suspend::SuspendWatch;
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,6 +69,9 @@ pub(super) struct K3s {
     /// Since when PID 1 shows the unit's activity.
     since: Timestamp,
     last: Option<Look>,
+    suspend: SuspendWatch,
+    /// When the node was last seen to have slept.
+    resumed: Option<Timestamp>,
     findings: Findings,
     metrics: AgentMetrics,
 }
@@ -96,6 +102,8 @@ impl K3s {
             unit: None,
             since: clock::now(),
             last: None,
+            suspend: SuspendWatch::begin(),
+            resumed: None,
             findings,
             metrics,
         })
@@ -148,8 +156,9 @@ impl K3s {
             if self.note_unit(units) {
                 self.judge_again(mouth).await?;
             }
-            let begun = shape_of(self.unit);
-            let looking = pin!(self.observer.look(|| run_of(known.state(&subject)?)));
+            self.note_resume();
+            let (begun, resumed) = (shape_of(self.unit), self.resumed);
+            let looking = pin!(self.observer.look(|| run_of(known.state(&subject)?, resumed)));
             tokio::select! {
                 biased;
                 asked = wanted.recv() => challenge = Some(asked.ok_or(Gone)?),
@@ -160,6 +169,10 @@ impl K3s {
         self.note_unit(units);
         // Without k3s' last words nobody knows whether another start helps.
         if self.observer.is_behind() {
+            look.run = None;
+        }
+        // Half of it was seen before a sleep.
+        if self.note_resume() {
             look.run = None;
         }
         let whole = look.run.is_some();
@@ -184,8 +197,22 @@ impl K3s {
         true
     }
 
+    /// Whether the node slept since the last question. What was seen before that shows nothing any more.
+    fn note_resume(&mut self) -> bool {
+        let slept = self.suspend.resumed();
+        if slept {
+            self.resumed = Some(clock::now());
+            self.history.forget_looks();
+            if let Some(last) = &mut self.last {
+                last.run = None;
+            }
+        }
+        slept
+    }
+
     /// The last look under PID 1's newest word.
     async fn judge_again(&mut self, mouth: &Mouth) -> Result<(), Gone> {
+        self.note_resume();
         if let Some(look) = self.last.take() {
             self.tell(mouth, &look, None).await?;
             self.last = Some(look);
@@ -246,8 +273,29 @@ const fn kind_of(activity: Activity) -> u8 {
     }
 }
 
-fn run_of(unit: UnitState) -> Option<UnitRun> {
+fn run_of(unit: UnitState, resumed: Option<Timestamp>) -> Option<UnitRun> {
     let lives = matches!(unit.activity, Activity::Active | Activity::Activating);
-    let age = unit.began_at.filter(|_| lives).map(|began| clock::now().saturating_since(began));
+    let age = unit.began_at.filter(|_| lives).map(|began| age(began, resumed, clock::now()));
     Some(UnitRun { run: unit.incarnation, age })
+}
+
+/// For how long a run that began at one moment has been awake without a break.
+fn age(began: Timestamp, resumed: Option<Timestamp>, now: Timestamp) -> Duration {
+    now.saturating_since(resumed.map_or(began, |resumed| resumed.max(began)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_as_old_as_it_was_awake_since_the_last_sleep() {
+        let at = |seconds| Timestamp::ZERO + Duration::from_secs(seconds);
+        let aged = |began, resumed: Option<u64>, now| age(at(began), resumed.map(at), at(now)).as_secs();
+        assert_eq!(aged(100, None, 120), 20);
+        let night = 8 * 3600;
+        assert_eq!(aged(100, Some(120 + night), 125 + night), 5, "it slept through the night");
+        assert_eq!(aged(130 + night, Some(120 + night), 150 + night), 20, "it began after that");
+        assert_eq!(aged(200, None, 100), 0);
+    }
 }

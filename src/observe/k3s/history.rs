@@ -132,6 +132,11 @@ impl History {
         before.with(run, class)
     }
 
+    /// No look until now counts for those in a row: the node slept since.
+    pub fn forget_looks(&mut self) {
+        (self.streak, self.before) = (Streak::default(), Streak::default());
+    }
+
     /// The fatal line that this look shows, if it counts for the look's run.
     pub fn last_words<'a>(&self, look: &'a Look) -> Option<&'a Fatal> {
         let (fatal, run) = (look.fatal.as_ref()?, look.run?);
@@ -375,6 +380,17 @@ mod tests {
         }
         assert_eq!(history.looks(&second, run(1), FaultClass::Broken), 2, "the same look again is the second still");
         assert_eq!(history.looks(&look(10, Some(1), None), run(1), FaultClass::Broken), 3);
+    }
+
+    #[test]
+    fn looks_before_a_sleep_are_not_in_a_row_with_those_after_it() {
+        let mut history = History::default();
+        history.note(&look(0, Some(1), None), unwell());
+        let last = look(5, Some(1), None);
+        history.note(&last, unwell());
+        history.forget_looks();
+        assert_eq!(history.looks(&look(10, Some(1), None), run(1), FaultClass::Broken), 1);
+        assert_eq!(history.looks(&last, run(1), FaultClass::Broken), 1, "nor is the last one, judged again");
     }
 
     #[test]
