@@ -26,6 +26,7 @@ mod stamp;
 pub mod table;
 mod tls;
 pub mod when;
+pub mod words;
 
 pub(crate) use certificates::ends_of;
 pub use files::{FileFacts, Files, is_key_or_certificate};
