@@ -1,7 +1,11 @@
 //! Asks `journalctl` for a unit's last fatal line.
+//!
+//! PID 1 knows of an end before journald has read what was said right before it. So journald is asked first to take in what
+//! waits for it: agents judge within milliseconds, and an end whose words are missing is another fault.
 
 use crate::observe::k3s::fatal::{self, Fatal};
 use crate::protocol::types::InvocationId;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::PathBuf;
@@ -12,6 +16,8 @@ use tokio::task::JoinHandle;
 
 /// Where `journalctl` is looked for: not where the caller's own environment says. The last is NixOS's.
 const FOLDERS: [&str; 3] = ["/usr/bin", "/bin", "/run/current-system/sw/bin"];
+/// Longest wait for journald to take in what waits for it.
+const SYNC_LIMIT: Duration = Duration::from_secs(1);
 
 type Reading = JoinHandle<io::Result<Option<Fatal>>>;
 
@@ -34,6 +40,13 @@ impl Journal {
         Self { program, stuck: None }
     }
 
+    fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).env_clear().env("LC_ALL", "C").current_dir("/").kill_on_drop(true);
+        command.stdin(Stdio::null());
+        command
+    }
+
     /// The last fatal line of the unit's present run, or of the one before it.
     ///
     /// # Errors
@@ -50,9 +63,11 @@ impl Journal {
             }
             self.stuck = None;
         }
-        let mut command = Command::new(&self.program);
-        command.args(fatal::arguments(unit)).env_clear().env("LC_ALL", "C").current_dir("/").kill_on_drop(true);
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        // Where that fails, the question is asked again later all the same.
+        let _ =
+            tokio::time::timeout(limit.min(SYNC_LIMIT), self.command(["--sync"]).stdout(Stdio::null()).status()).await;
+        let mut command = self.command(fatal::arguments(unit));
+        command.stdout(Stdio::piped());
         let failed = |error: io::Error| format!("journalctl: {error}");
         let mut child = command.spawn().map_err(failed)?;
         let output = child.stdout.take().ok_or("journalctl has no output")?.into_owned_fd().map_err(failed)?;

@@ -159,6 +159,17 @@ async fn a_journal_that_hangs_fails_or_is_missing_is_unseen_and_hides_no_file() 
 }
 
 #[tokio::test]
+async fn what_still_waits_for_journald_is_taken_in_before_the_journal_is_asked() {
+    let stand = Stand::new();
+    let taken = stand.dir.path().join("taken-in").display().to_string();
+    let said = std::fs::read_to_string(stand.said("panic: no")).unwrap();
+    let late = format!("[ \"$1\" = --sync ] && exec touch {taken}\ntest -e {taken} || exit 0\n{said}");
+    let mut journal = Journal::of(stand.journalctl(&late));
+    let found = journal.last_fatal("k3s.service", Some(RUN), PATIENT).await.unwrap();
+    assert_eq!(found.map(|fatal| fatal.line).as_deref(), Some("panic: no"));
+}
+
+#[tokio::test]
 async fn a_journal_that_was_killed_is_asked_anew_and_never_twice_at_once() {
     let stand = Stand::new();
     let mut journal = Journal::of(stand.journalctl("exec sleep 1000"));
