@@ -174,8 +174,7 @@ impl When {
     pub fn is_empty(&self) -> bool {
         let lists = self.unit.is_empty() && self.clock.is_empty();
         let counted = [self.same_fatal, self.ended_runs].iter().all(Option::is_none);
-        let flags = [self.fatal_line, self.in_window, self.empty_files, self.datastore_well];
-        let flags = flags.iter().all(Option::is_none);
+        let flags = [self.fatal_line, self.in_window, self.empty_files].iter().all(Option::is_none);
         let lengths = [self.older_than, self.certificate_within, self.ca_within].iter().all(Option::is_none);
         let disk = self.free_bytes_below.is_none() && self.free_inodes_below.is_none();
         let rest = self.fatal.is_none() && self.others_failing.is_none();
@@ -187,7 +186,7 @@ impl When {
         let ports = self.ports.is_empty() && self.answered.is_empty();
         !(ports && self.any.is_empty() && self.all.is_empty() && self.api.is_empty())
             || self.checks.is_some()
-            || self.node_ready.is_some()
+            || [self.node_ready, self.datastore_well].iter().any(Option::is_some)
     }
 
     /// Whether it rests on the last fatal line.

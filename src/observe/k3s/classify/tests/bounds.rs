@@ -151,6 +151,29 @@ fn a_condition_that_something_is_not_so_can_be_written() {
 }
 
 #[test]
+fn what_is_asked_of_the_api_server_is_asked_of_its_own_port_alone() {
+    let strange = |change: fn(&mut Look)| {
+        let mut look = well();
+        change(&mut look);
+        holds("{ api = \"stranger\" }", &look)
+    };
+    assert!(strange(|look| look.ping = Probe::Stranger));
+    assert!(strange(|look| look.livez = Probe::Stranger));
+    assert!(strange(|look| look.readyz = Probe::Stranger));
+    assert!(!strange(|look| (look.kubelet, look.kube_proxy) = (Probe::Stranger, Probe::Stranger)));
+}
+
+#[test]
+fn that_the_datastore_is_well_must_be_seen() {
+    let (serves, not_seen) = ("{ datastore_well = true }", "{ datastore_well = false }");
+    assert!(holds(serves, &well()) && !holds(not_seen, &well()));
+    let denied = Look { readyz: status(401, ""), ..well() };
+    assert!(holds(not_seen, &denied) && !holds(serves, &denied));
+    assert!(holds(serves, &Look { others: (1, 0), ..denied.clone() }));
+    assert!(holds(not_seen, &Look { others: (2, 1), ..denied }));
+}
+
+#[test]
 fn a_row_is_for_the_role_that_it_names() {
     assert!(holds("{ role = \"server\", livez = \"ok\" }", &well()));
     assert!(!holds("{ role = \"agent\", livez = \"ok\" }", &well()));
