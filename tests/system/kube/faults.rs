@@ -88,7 +88,8 @@ impl Kube {
     /// The stranger goes.
     #[track_caller]
     pub fn free_port(&self) {
-        self.ask(&["systemctl", "kill", "-s", "KILL", "squatter.service"]);
+        // One that is stopped hears of no other signal.
+        self.sh("systemctl kill -s KILL squatter.service; systemctl stop squatter.service");
     }
 
     /// A file that has nothing in it, as a full disk leaves it.
