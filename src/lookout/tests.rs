@@ -170,6 +170,19 @@ async fn what_still_waits_for_journald_is_taken_in_before_the_journal_is_asked()
 }
 
 #[tokio::test]
+async fn a_journal_of_more_than_two_runs_is_not_read_to_its_end_and_is_seen_all_the_same() {
+    let stand = Stand::new();
+    let entry = |run: u8| {
+        serde_json::json!({
+            "MESSAGE": "well", "_SYSTEMD_UNIT": "k3s.service", "_SYSTEMD_INVOCATION_ID": InvocationId([run; 16]).to_string(),
+        })
+    };
+    let runs = format!("cat <<'END'\n{}\n{}\n{}\nEND\nexec yes", entry(3), entry(2), entry(1));
+    let mut journal = Journal::of(stand.journalctl(&format!("[ \"$1\" = --sync ] && exit\n{runs}")));
+    assert_eq!(journal.last_fatal("k3s.service", Some(InvocationId([3; 16])), PATIENT).await, Ok(None));
+}
+
+#[tokio::test]
 async fn a_journal_that_was_killed_is_asked_anew_and_never_twice_at_once() {
     let stand = Stand::new();
     let mut journal = Journal::of(stand.journalctl("exec sleep 1000"));
