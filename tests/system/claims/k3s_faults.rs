@@ -28,7 +28,8 @@ fn with(stage: &'static Stage, more: &str) -> Result<Kube, Unfit> {
 #[track_caller]
 fn await_well(kube: &Kube) {
     kube.await_until("it is ready again", || kube.get(Who::Probe, "/readyz").status == 200);
-    kube.await_healthy();
+    kube.await_state("k3s", "healthy");
+    kube.holds_for(WATCH / 2, "it is well", || kube.state("k3s") == "healthy");
 }
 
 /// Nothing more is done than this, by anybody.
@@ -259,6 +260,7 @@ fn a_k3s_that_eats_the_node_is_repaired_and_what_fails_elsewhere_too_is_left_alo
     stage: &'static Stage,
 ) -> Result<(), Unfit> {
     let kube = with(stage, "others = [\"https://127.0.0.2:6443\"]\n")?;
+    kube.start_other();
     let others: Vec<_> =
         ["otto", "lior", "vera"].map(|persona| kube.starts(&format!("zeta-bft-agent@{persona}.service"))).into();
     kube.eat_everything(20);
@@ -273,7 +275,8 @@ fn a_k3s_that_eats_the_node_is_repaired_and_what_fails_elsewhere_too_is_left_alo
     assert_eq!((kube.receipts().len(), now), (2, others), "{:?}", kube.history());
     assert!(kube.pages().is_empty(), "{:?}", kube.pages());
 
-    // Silent, and so is the one of another node.
+    // Silent, and the one of another node is away.
+    kube.ask(&["systemctl", "stop", "other.service"]);
     let old = kube.unit(K3S);
     kube.signal(K3S, "STOP");
     kube.await_row("others-fail-too", "UNKNOWN");
