@@ -21,7 +21,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 
 mod aside;
-pub use aside::{Place, Put, copy_file, move_file, room_for_copy};
+pub use aside::{Place, Put, copy_file, move_file};
 
 /// How much of a command's output is kept: its end, in bytes.
 pub const OUTPUT_MAX: usize = 4096;

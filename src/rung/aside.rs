@@ -151,16 +151,6 @@ pub(super) fn put_aside(state: &Path, path: &str, copy_only: bool) -> Result<Str
     }
 }
 
-/// Whether the copy that a `copy-aside` of this path makes would find room now: to be asked before anything is stopped for it. It
-/// writes nothing, and the copy asks again.
-///
-/// # Errors
-/// [`RungError::NoRoom`]; or why such a path would be refused.
-pub fn room_for_copy(state: &Path, path: &str) -> Result<(), RungError> {
-    let place = allowed(state, path, true)?;
-    if place.is_folder()? { folder::room(&place) } else { Ok(()) }
-}
-
 fn allowed(state: &Path, path: &str, copy_only: bool) -> Result<Place, RungError> {
     let whole = never::whole(copy_only);
     let place = Place::open_or_whole(&never::folders(copy_only, state), Some(whole), path.as_ref())?;
@@ -229,22 +219,6 @@ mod tests {
         assert!(said[0].contains("2 files"), "{said:?}");
         assert!(!files.state.join("sub").exists(), "{said:?}");
         assert_eq!(Files::names(&files.state).iter().filter(|name| name.starts_with("sub.aside-")).count(), 2);
-    }
-
-    #[test]
-    fn room_is_asked_for_without_a_trace_and_of_no_path_that_may_not_be_copied() {
-        let files = Files::new();
-        let room = |path: &Path| room_for_copy(&files.state, &path.display().to_string());
-        room(&files.state.join("sub")).unwrap();
-        room(&files.state.join("sub/file")).unwrap();
-        assert_eq!(
-            (Files::names(&files.state), Files::names(&files.state.join("sub"))),
-            (vec!["sub".into()], vec!["file".into()])
-        );
-        // A file of holes: larger than any disk.
-        File::create(files.state.join("sub/huge")).unwrap().set_len(1 << 43).unwrap();
-        assert!(matches!(room(&files.state.join("sub")), Err(RungError::NoRoom { .. })));
-        assert!(matches!(room(&files.elsewhere), Err(RungError::Outside { .. })));
     }
 
     #[test]

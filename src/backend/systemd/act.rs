@@ -22,7 +22,6 @@ use crate::config::{never, rung};
 use crate::protocol::evidence::{Activity, ExitZero, FaultClass, Reason, UnitReading, UnitState, classify_unit};
 use crate::protocol::policy::{Action, Policy, RungPolicy, SubjectKind, SubjectPolicy};
 use crate::protocol::types::{Incarnation, SubjectName};
-use crate::rung::room_for_copy;
 use rustix::process::Signal;
 use std::path::Path;
 use std::time::Duration;
@@ -47,10 +46,10 @@ pub(super) async fn act(live: &Live, policy: &Policy, paths: &Paths, deed: &Deed
         Action::ResetFailed => hand.restart(hangs, true).await?,
         Action::Stop => hand.stop(hangs).await?,
         Action::Run { limit, .. } => return hand.rung(paths, *limit + JOB_LIMIT).await,
-        Action::CopyAside { path } => {
+        Action::CopyAside { .. } => {
             // What a k3s writes while it is copied makes the copy worthless.
             if subject.kind == SubjectKind::K3s {
-                return hand.stop_and_copy(paths, path).await;
+                return hand.stop_and_copy(paths).await;
             }
             return hand.rung(paths, COPY_LIMIT).await;
         }
@@ -148,13 +147,7 @@ impl Hand<'_> {
 
     /// Keeps systemd from starting it again, copies, and leaves it so: only a human knows what its data should be. One that
     /// runs is not stopped for that.
-    async fn stop_and_copy(&self, paths: &Paths, path: &str) -> Result<ActReport, BackendError> {
-        self.check().await?;
-        let (state, path) = (paths.state().to_owned(), path.to_owned());
-        let room = tokio::task::spawn_blocking(move || room_for_copy(&state, &path)).await;
-        // A failure, and not an act that left all untouched: a human is called, and it is not asked for again.
-        room.map_err(|error| BackendError::Refused(error.to_string()))?
-            .map_err(|why| BackendError::Refused(format!("{} was not stopped: {why}", self.subject.unit)))?;
+    async fn stop_and_copy(&self, paths: &Paths) -> Result<ActReport, BackendError> {
         self.stop(false).await?;
         self.carry_out_rung(paths, COPY_LIMIT).await.map_err(begun)
     }

@@ -79,14 +79,6 @@ fn free(folder: &OwnedFd) -> io::Result<u64> {
     Ok(room.f_bavail.saturating_mul(room.f_frsize))
 }
 
-/// Whether [`copy`] would find room now.
-///
-/// # Errors
-/// As [`copy`].
-pub(super) fn room(place: &Place) -> Result<(), RungError> {
-    fits(place, free).map(drop)
-}
-
 /// The folder, open, and what it holds.
 fn fits(place: &Place, free: impl Fn(&OwnedFd) -> io::Result<u64>) -> Result<(OwnedFd, Content), RungError> {
     let failed = |error| place.failed(error);
