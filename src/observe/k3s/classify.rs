@@ -13,7 +13,7 @@
 //!    What is held back is UNKNOWN, and nobody is called.
 //! 5. No vote rests on what an earlier run said last: that one may have been cured since.
 //! 6. What was tried once and came back after a restart is not tried again: the class stays, nothing is asked for, and a human is
-//!    called.
+//!    called. The same last words twice speak against a restart, and against nothing else.
 
 use super::history::{Cause, History, Noted, signature};
 use super::settings::Role;
@@ -238,8 +238,10 @@ impl Judge {
         // Before that many looks what is no repair is shown, and nobody is woken.
         let told = counts.is_none() || looks >= self.looks;
         let tried = judged.lasting.as_ref().filter(|cause| history.was_tried(cause, look)).map(Cause::to_string);
-        // The same words follow from the same empty file, until it is moved.
-        let again = facts.fatal().filter(|_| facts.same_fatal >= 2 && row.act != Act::MoveAside).map(signature);
+        // The same words speak against a restart. They follow from the same empty file until it is moved, and from the same damaged
+        // datastore until k3s is left stopped beside its copy: whether that step was taken is the warden's to know.
+        let restarts = matches!(row.act, Act::Restart | Act::PlannedRestart);
+        let again = facts.fatal().filter(|_| facts.same_fatal >= 2 && restarts).map(signature);
         let came_back = tried.or(again).filter(|_| row.moves());
         Finding {
             row: row.name.clone(),

@@ -117,6 +117,19 @@ fn a_damage_that_a_restart_brought_to_light_is_still_copied() {
 }
 
 #[test]
+fn a_damaged_datastore_is_copied_once_however_often_k3s_ends_over_it() {
+    let mut bench = with_k3s();
+    for _ in 0..3 {
+        bench.kill("k3s");
+        bench.tick(5 * S);
+        bench.accuse_k3s(FaultClass::Crash, Reason::Datastore);
+        bench.pass(2 * S);
+    }
+    assert_eq!(bench.rungs_taken(), [1]);
+    assert_eq!((bench.state("k3s"), bench.pages.last().copied()), (StateName::Held, Some("ladder_spent")));
+}
+
+#[test]
 fn a_restart_that_did_not_help_is_not_made_twice() {
     let mut bench = with_k3s();
     for _ in 0..3 {
