@@ -19,6 +19,7 @@ pub use envelope::{MAX_PAYLOAD, decode_envelope, encode_envelope, max_payload};
 
 use crate::protocol::record::{CompactedHead, Record};
 use crate::protocol::roster::RosterStatement;
+use crate::protocol::signing::Signatures;
 use crate::protocol::statement::{
     Codec, DecodeError, EpisodeStatement, EquivocationProof, Heartbeat, Receipt, Session, SessionRequest, Vote,
 };
@@ -43,6 +44,9 @@ pub const MAX_REASON: usize = 4096;
 /// Statements as protobuf.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Proto;
+
+/// As they stand in the core: Ed25519, checked strictly.
+impl Signatures for Proto {}
 
 macro_rules! codec {
     ($($type:ident as $message:ident,)+) => {$(

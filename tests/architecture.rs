@@ -91,6 +91,18 @@ fn the_protocol_is_pure() {
 }
 
 #[test]
+fn the_program_signs_and_checks_by_ed25519_alone() {
+    let sources = sources("src");
+    let schemes: Vec<_> =
+        sources.iter().flat_map(|source| source.code.lines().filter(|line| line.contains("Signatures for"))).collect();
+    assert_eq!(schemes, ["impl Signatures for Proto {}"], "the core's own methods, and nothing instead of them");
+    let signing = sources.iter().find(|source| source.name == "src/protocol/signing.rs").expect("it is there");
+    for needed in ["key.sign(domain, payload)", "key.verify(domain, payload, signature)", ".verify_strict("] {
+        assert!(signing.code.contains(needed), "src/protocol/signing.rs lacks `{needed}`");
+    }
+}
+
+#[test]
 fn the_warden_calls_nobody() {
     let mut warden = sources("src/warden");
     warden.extend(sources("src/inspect"));

@@ -2,6 +2,9 @@
 //!
 //! Signed bytes are `varint(len(dst)) ‖ dst ‖ payload`, so that a signature made for one type of statement is worth nothing
 //! for another. Only `verify_strict` is used; weak public keys never become a [`VerifyingKey`].
+//!
+//! [`Signatures`] is how every envelope is sealed and opened. The program has one implementation of it, which takes both
+//! methods as they stand here; `tests/architecture.rs` holds it to that.
 
 use super::types::PublicKey;
 use ed25519_dalek::Signer as _;
@@ -138,6 +141,31 @@ impl SigningKey {
 impl std::fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "SigningKey({:?})", self.public())
+    }
+}
+
+/// How statements are signed and checked. A codec brings it along, so that whoever makes a machine says by what it signs.
+///
+/// It is a trait for one reason: a simulation of a million committees cannot pay for a million times Ed25519, and brings
+/// a cheaper scheme of its own among its tests. Nothing of this library or its binary can name that one.
+pub trait Signatures {
+    /// Signs `payload` in `domain`.
+    fn sign(&self, key: &SigningKey, domain: Domain, payload: &[u8]) -> [u8; 64] {
+        key.sign(domain, payload)
+    }
+
+    /// Checks a signature over `payload` in `domain`.
+    ///
+    /// # Errors
+    /// [`BadSignature`] when it does not hold.
+    fn verify(
+        &self,
+        key: &VerifyingKey,
+        domain: Domain,
+        payload: &[u8],
+        signature: &[u8; 64],
+    ) -> Result<(), BadSignature> {
+        key.verify(domain, payload, signature)
     }
 }
 

@@ -5,7 +5,7 @@
 //! [`Verified`] statement, the only form in which the state machines accept one.
 
 use super::evidence::{Attestation, FaultClass, closed_set};
-use super::signing::{BadSignature, Domain, SigningKey, VerifyingKey};
+use super::signing::{BadSignature, Domain, Signatures, SigningKey, VerifyingKey};
 use super::types::{
     BootId, ClusterId, Digest, EpisodeId, Incarnation, InvocationId, NodeId, Nonce, PersonaId, PublicKey, Round, Rung,
     SessionIncarnation, SetEpoch, SubjectName, Timestamp, WardenInstance,
@@ -29,7 +29,7 @@ impl Envelope {
     /// Encodes and signs a statement.
     pub fn seal<T: Statement>(statement: &T, key: &SigningKey, codec: &impl Codec<T>) -> Self {
         let payload: Arc<[u8]> = codec.encode(statement).into();
-        let signature = key.sign(T::DOMAIN, &payload);
+        let signature = codec.sign(key, T::DOMAIN, &payload);
         Self { domain: T::DOMAIN, payload, signature, key: key.public() }
     }
 
@@ -49,7 +49,7 @@ impl Envelope {
         if self.key != key.public() {
             return Err(OpenError::WrongKey { wanted: key.public(), found: self.key });
         }
-        key.verify(self.domain, &self.payload, &self.signature)?;
+        codec.verify(key, self.domain, &self.payload, &self.signature)?;
         let statement = codec.decode(&self.payload)?;
         Ok(Verified { statement, envelope: self.clone() })
     }
@@ -67,8 +67,8 @@ pub trait Statement: Sized {
     const DOMAIN: Domain;
 }
 
-/// Turns statements into bytes and back. Implemented once, in `wire.rs`; the core knows only this.
-pub trait Codec<T> {
+/// Turns statements into bytes and back, and signs those bytes. Implemented once, in `wire.rs`; the core knows only this.
+pub trait Codec<T>: Signatures {
     /// The bytes of a statement.
     fn encode(&self, statement: &T) -> Vec<u8>;
     /// The statement of some bytes.

@@ -1,17 +1,17 @@
 //! The virtual shells of agents and warden: processes around the machines, with what production's shells keep for them.
 
-use crate::liar::Liar;
+use crate::actors::Liar;
 use crate::network::End;
+use crate::signatures::Scheme;
 use std::collections::{BTreeMap, VecDeque};
 use zeta_bft::protocol::guardian::{Guardian, GuardianInput};
 use zeta_bft::protocol::statement::Envelope;
 use zeta_bft::protocol::types::{PublicKey, SubjectName};
 use zeta_bft::protocol::warden::{Warden, WardenInput};
-use zeta_bft::wire::Proto;
 
 /// Who sits in an agent's process.
 pub enum Mind {
-    Correct(Box<Guardian<Proto>>),
+    Correct(Box<Guardian<Scheme>>),
     Liar(Box<Liar>),
 }
 
@@ -76,7 +76,7 @@ impl AgentProcess {
 /// One run of the warden.
 pub struct WardenProcess {
     pub run: u32,
-    pub warden: Warden<Proto>,
+    pub warden: Warden<Scheme>,
     pub began: u64,
     pub frozen: bool,
     pub backlog: VecDeque<(Option<Via>, WardenInput)>,

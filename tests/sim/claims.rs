@@ -1,6 +1,7 @@
 //! Claims about single schedules, on the same node: how soon a repair comes, and what a liar, a whole committee of liars or
 //! a damaged journal can bring about.
 
+use crate::actors::{self, Guise};
 use crate::pid1::Fate;
 use crate::schedule::{Fault, Liars, Meddling, Plan, foreign, persona};
 use crate::world::World;
@@ -101,28 +102,33 @@ fn all_wrappers_killed_at_once_come_back_one_after_the_other() {
     }
 }
 
+/// Every way of lying, and one that changes.
+fn guises() -> impl Iterator<Item = Guise> {
+    actors::ALL.iter().map(Guise::Always).chain([Guise::Chameleon; 4])
+}
+
 #[test]
 fn a_lone_liar_moves_no_healthy_subject() {
-    for seed in 0..12 {
-        let mut world = at_rest(seed, Plan { liars: Liars::One, ..Plan::calm(3) });
+    for (seed, guise) in (0..).zip(guises()) {
+        let mut world = at_rest(seed, Plan { liars: Liars::One, guise, ..Plan::calm(3) });
         let before = world.checker.acts;
         world.run_for(15 * S);
-        assert_eq!(world.checker.violation, None, "seed {seed}");
-        assert_eq!(world.checker.acts, before, "seed {seed}: nothing was wrong, and something was done");
+        assert_eq!(world.checker.violation, None, "seed {seed}, {guise:?}");
+        assert_eq!(world.checker.acts, before, "seed {seed}, {guise:?}: nothing was wrong, and something was done");
     }
 }
 
 #[test]
 fn a_liar_delays_a_repair_that_does_not_need_it_by_at_most_one_act_timeout() {
-    for seed in 0..12 {
-        let plan = Plan { liars: Liars::One, ..Plan::calm(3) };
+    for (seed, guise) in (0..).zip(guises()) {
+        let plan = Plan { liars: Liars::One, guise, ..Plan::calm(3) };
         let act_timeout = plan.policy.timing.act_timeout;
         let mut world = at_rest(seed, plan);
         // The liar's own wrapper and a foreign unit: otto and vera are a quorum for both.
         for subject in [SubjectName::wrapper(&persona(1)), foreign()] {
             kill(&mut world, &subject);
             let took = time_to_repair(&mut world, &subject, 20 * S);
-            assert!(took <= act_timeout + S, "seed {seed}: {subject} took {took:?}");
+            assert!(took <= act_timeout + S, "seed {seed}, {guise:?}: {subject} took {took:?}");
         }
     }
 }

@@ -9,6 +9,7 @@ mod budget;
 use self::budget::Budget;
 use crate::pid1::{Breath, Pid1};
 use crate::schedule::{self, Liars};
+use crate::signatures::Scheme;
 use crate::wrapper::Wrapper;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -50,6 +51,7 @@ pub struct Checker {
     policy: Arc<Policy>,
     liars: Liars,
     warden: VerifyingKey,
+    codec: Scheme,
     intents: BTreeMap<Attempt, (Receipt, u64)>,
     executed: BTreeSet<Attempt>,
     slots: BTreeMap<SubjectName, Slot>,
@@ -67,11 +69,13 @@ pub struct Checker {
     quarantined: BTreeSet<PersonaId>,
     /// Proven to lie, in anybody's eyes.
     pub proven: BTreeSet<PersonaId>,
+    /// A rule that a test makes up: whatever acts on this breaks it.
+    pub untouchable: Option<SubjectName>,
     pub violation: Option<String>,
 }
 
 impl Checker {
-    pub fn new(roster: Arc<Roster>, policy: Arc<Policy>, liars: Liars) -> Self {
+    pub fn new(roster: Arc<Roster>, policy: Arc<Policy>, liars: Liars, codec: Scheme) -> Self {
         let warden = VerifyingKey::new(roster.statement().warden).expect("the roster was checked");
         let budget = Budget::new(&policy);
         Self {
@@ -79,6 +83,7 @@ impl Checker {
             policy,
             liars,
             warden,
+            codec,
             intents: BTreeMap::new(),
             executed: BTreeSet::new(),
             slots: BTreeMap::new(),
@@ -92,6 +97,7 @@ impl Checker {
             aborts: BTreeMap::new(),
             quarantined: BTreeSet::new(),
             proven: BTreeSet::new(),
+            untouchable: None,
             violation: None,
         }
     }
@@ -111,6 +117,11 @@ impl Checker {
         }
     }
 
+    /// Who has no vote now, by the warden's journal.
+    pub fn quarantined(&self) -> impl Iterator<Item = &PersonaId> {
+        self.quarantined.iter()
+    }
+
     /// A correct guardian's vote arrives at the warden.
     pub fn vote_arrives(&mut self, envelope: &Envelope) {
         let Ok(vote) = Codec::<Vote>::decode(&Proto, &envelope.payload) else { return };
@@ -124,7 +135,7 @@ impl Checker {
     pub fn appended(&mut self, record: &Record, truth: &Truth<'_>) {
         match record {
             Record::Receipt(envelope) => {
-                let Ok(receipt) = envelope.open::<Receipt>(&self.warden, &Proto) else {
+                let Ok(receipt) = envelope.open::<Receipt>(&self.warden, &self.codec) else {
                     return self.broken("S9", "a receipt that the warden's own key does not open");
                 };
                 let receipt = (*receipt).clone();
@@ -229,7 +240,7 @@ impl Checker {
         let ActionCertificate { episode, votes, sessions } =
             receipt.certificate.as_ref().ok_or("a receipt without a certificate")?;
         let episode =
-            episode.open::<EpisodeStatement>(&self.warden, &Proto).map_err(|e| format!("its episode: {e}"))?;
+            episode.open::<EpisodeStatement>(&self.warden, &self.codec).map_err(|e| format!("its episode: {e}"))?;
         if (episode.id, episode.round, episode.rung) != (receipt.episode, receipt.round, receipt.rung)
             || episode.subject != receipt.subject
             || episode.incarnation != receipt.before
@@ -240,13 +251,13 @@ impl Checker {
         let timing = self.policy.timing.class(receipt.class, &subject.kind).ok_or("a class that is never voted on")?;
         let mut keys: BTreeMap<PublicKey, (PersonaId, Digest)> = BTreeMap::new();
         for session in sessions {
-            let session = session.open::<Session>(&self.warden, &Proto).map_err(|e| format!("a session: {e}"))?;
+            let session = session.open::<Session>(&self.warden, &self.codec).map_err(|e| format!("a session: {e}"))?;
             keys.insert(session.session_key, (session.persona.clone(), Digest::of(&session.boot.0)));
         }
         let mut vendors = BTreeSet::new();
         for envelope in votes {
             let key = VerifyingKey::new(envelope.key).map_err(|e| e.to_string())?;
-            let vote = envelope.open::<Vote>(&key, &Proto).map_err(|e| format!("a vote: {e}"))?;
+            let vote = envelope.open::<Vote>(&key, &self.codec).map_err(|e| format!("a vote: {e}"))?;
             let (persona, _) = keys.get(&envelope.key).ok_or("a vote without its session")?;
             if *persona != vote.header.persona {
                 return Err(format!("{} voted with a session of {persona}", vote.header.persona));
@@ -305,6 +316,9 @@ impl Checker {
         let (attempt, subject) = (permit.attempt(), permit.subject().clone());
         if self.policy.mode == Mode::Observe {
             self.broken("observe", format_args!("acts on {subject} in observe mode"));
+        }
+        if self.untouchable.as_ref() == Some(&subject) {
+            self.broken("planted", format_args!("acts on {subject}"));
         }
         if damaged {
             self.broken("S10", format_args!("acts on {subject} with a damaged journal"));

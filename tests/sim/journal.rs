@@ -3,6 +3,7 @@
 //! What it holds is read back by production's own `recover`.
 
 use crate::rng::Rng;
+use crate::signatures::Scheme;
 use zeta_bft::journal::{Damage, StoredRecord, recover};
 use zeta_bft::protocol::record::{Record, chain_hash};
 use zeta_bft::protocol::signing::VerifyingKey;
@@ -65,8 +66,8 @@ impl VirtualJournal {
     }
 
     /// What a warden that starts reads.
-    pub fn recover(&self, warden: &PublicKey) -> Recovered {
+    pub fn recover(&self, warden: &PublicKey, codec: &Scheme) -> Recovered {
         let key = VerifyingKey::new(*warden).expect("the plan's warden has a usable key");
-        recover(&self.records, self.damage.as_ref(), &key, &Proto)
+        recover(&self.records, self.damage.as_ref(), &key, codec)
     }
 }

@@ -1,5 +1,6 @@
 //! What a seed stands for: the committee, its policy, its liar, and every fault with its time.
 
+use crate::actors::Guise;
 use crate::rng::Rng;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,6 +24,9 @@ pub const LIAR: usize = 1;
 
 /// A unit of the operator's, beside the personas.
 pub const FOREIGN: &str = "registry";
+
+/// Every so many hostile seeds, one signs by Ed25519.
+pub const ED25519_EVERY: u64 = 16;
 
 /// Who lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,12 +143,15 @@ pub enum Fault {
 }
 
 /// Everything that a seed fixes before the first step.
+#[derive(Clone)]
 pub struct Plan {
     pub personas: usize,
     pub f: u32,
     pub q: u32,
     pub policy: Policy,
     pub liars: Liars,
+    /// Which actor a liar is.
+    pub guise: Guise,
     pub weather: crate::network::Weather,
     pub faults: Vec<(Duration, Fault)>,
     /// When the hostile part ends.
@@ -154,6 +161,8 @@ pub struct Plan {
     /// Longest time that everything may take to be well again after that.
     pub recovery: Duration,
     pub auto_restart: Duration,
+    /// Signs by Ed25519, not symbolically.
+    pub ed25519: bool,
 }
 
 pub fn persona(index: usize) -> PersonaId {
@@ -257,12 +266,14 @@ impl Plan {
             q: f + 1,
             policy: policy(personas, budget, 30, Mode::Act, false),
             liars: Liars::Nobody,
+            guise: Guise::Chameleon,
             weather: crate::network::Weather { delay: Duration::from_millis(2), ..Default::default() },
             faults: Vec::new(),
             heal_at: Duration::from_secs(3600),
             keep_holds: true,
             recovery: Duration::from_secs(60),
             auto_restart: Duration::from_millis(100),
+            ed25519: true,
         }
     }
 
@@ -314,6 +325,7 @@ impl Plan {
         }
         let policy = policy(personas, budget, node_per_day, mode, rng.chance(50));
         let keep_holds = rng.chance(30);
+        let guise = Guise::any(rng);
         let auto_restart = if rng.chance(70) { rng.ms(20, 900) } else { rng.ms(3000, 30_000) };
         if rng.chance(20) {
             // Something to repair, and somebody who restarts it in vain when the warden is about to.
@@ -326,6 +338,18 @@ impl Plan {
             };
             faults.push((at, fault));
         }
+        if rng.chance(10) {
+            // Much to repair at once, and an operator who takes one of it away while it waits for its turn or an approval.
+            let at = rng.between(Duration::from_millis(1500), heal_at);
+            for index in 0..personas {
+                let fate = crate::pid1::Fate::CrashLoop(u32::try_from(rng.below(2)).unwrap_or(0));
+                faults.push((at, Fault::Crash { subject: SubjectName::wrapper(&persona(index)), fate }));
+            }
+            faults.push((at, Fault::Crash { subject: foreign(), fate: crate::pid1::Fate::CrashLoop(3) }));
+            let subject = if rng.chance(50) { foreign() } else { Fault::subject(rng, personas) };
+            let stop = Fault::OperatorStop { subject, start_after: rng.ms(500, 4000) };
+            faults.push((at + rng.ms(5, 3000), stop));
+        }
         faults.sort_by_key(|(at, _)| *at);
         Self {
             personas,
@@ -333,12 +357,14 @@ impl Plan {
             q,
             policy,
             liars,
+            guise,
             weather,
             faults,
             heal_at,
             keep_holds,
             recovery: Duration::from_secs(60),
             auto_restart,
+            ed25519: seed.is_multiple_of(ED25519_EVERY),
         }
     }
 }

@@ -10,6 +10,7 @@ mod links;
 mod units;
 mod warden;
 
+use crate::actors::Fates;
 use crate::agents::{AgentProcess, WardenProcess};
 use crate::invariants::{Checker, Truth};
 use crate::journal::VirtualJournal;
@@ -17,6 +18,8 @@ use crate::network::Network;
 use crate::pid1::{OnExit, Pid1};
 use crate::rng::Rng;
 use crate::schedule::{self, Meddling, Plan};
+use crate::signatures::Scheme;
+use crate::transitions::Seen;
 use crate::wrapper::{Work, Wrapper};
 use events::Event;
 use std::collections::BTreeMap;
@@ -32,6 +35,8 @@ use zeta_bft::protocol::warden::Attempt;
 use zeta_bft::wire::Proto;
 
 const MS: u64 = 1_000_000;
+/// When a world begins, on its own clock.
+const START: u64 = 10_000 * MS;
 /// PID 1's first answer; shorter than any signal takes, so that its words keep their order.
 const READ: Duration = Duration::from_micros(300);
 
@@ -51,6 +56,7 @@ pub struct World {
     policy: Arc<Policy>,
     warden_seed: [u8; 32],
     persona_seeds: Vec<[u8; 32]>,
+    codec: Scheme,
     pub pid1: Pid1,
     pub network: Network,
     pub journal: VirtualJournal,
@@ -75,8 +81,12 @@ pub struct World {
     healed: bool,
     pub checker: Checker,
     pub states: BTreeMap<&'static str, u64>,
+    pub transitions: Seen,
+    pub fates: Fates,
     pub log: Option<Vec<String>>,
     pub trace: u64,
+    /// The trace is over every word of every input and effect, not only over their times, numbers and signatures.
+    pub hash_words: bool,
     pub steps: u64,
 }
 
@@ -85,6 +95,7 @@ impl World {
         let mut rng = Rng::new(seed);
         let warden_seed: [u8; 32] = rng.bytes();
         let operator: [u8; 32] = rng.bytes();
+        let codec = if plan.ed25519 { Scheme::Ed25519 } else { Scheme::Symbolic(Digest::of(&operator).0) };
         let persona_seeds: Vec<[u8; 32]> = (0..plan.personas).map(|_| rng.bytes()).collect();
         let members = persona_seeds
             .iter()
@@ -119,9 +130,9 @@ impl World {
         }
         let mut network = Network::new();
         network.weather = plan.weather;
-        let checker = Checker::new(roster.clone(), policy.clone(), plan.liars);
+        let checker = Checker::new(roster.clone(), policy.clone(), plan.liars, codec);
         let mut world = Self {
-            now: 10_000 * MS,
+            now: START,
             booted_at: 0,
             queue: BTreeMap::new(),
             queued: 0,
@@ -132,6 +143,7 @@ impl World {
             agents: (0..plan.personas).map(|_| None).collect(),
             receipts: vec![None; plan.personas],
             persona_seeds,
+            codec,
             pid1,
             network,
             journal: VirtualJournal::default(),
@@ -153,6 +165,9 @@ impl World {
             healed: false,
             checker,
             states: BTreeMap::new(),
+            transitions: Seen::default(),
+            fates: Fates::default(),
+            hash_words: false,
             log: None,
             trace: seed,
             steps: 0,
@@ -169,6 +184,11 @@ impl World {
         world.after(Duration::from_secs(1), Event::OperatorLooks);
         world.boot();
         world
+    }
+
+    /// Virtual time since the world began.
+    pub fn lived(&self) -> Duration {
+        Duration::from_nanos(self.now - START)
     }
 
     /// The node's boot clock.
@@ -202,7 +222,7 @@ impl World {
 
     fn note(&mut self, text: impl FnOnce() -> String) {
         if self.log.is_some() {
-            let line = format!("{:>10.6} {}", (self.now - 10_000 * MS) as f64 / 1e9, text());
+            let line = format!("{:>10.6} {}", (self.now - START) as f64 / 1e9, text());
             if let Some(log) = &mut self.log {
                 log.push(line);
             }
@@ -211,6 +231,20 @@ impl World {
 
     fn mix(&mut self, value: u64) {
         self.trace = (self.trace ^ value).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+    }
+
+    /// Every word of something, if that is wanted: it costs more than all the rest.
+    fn mix_words(&mut self, what: &impl std::fmt::Debug) {
+        struct Words<'a>(&'a mut World);
+        impl std::fmt::Write for Words<'_> {
+            fn write_str(&mut self, text: &str) -> std::fmt::Result {
+                text.bytes().for_each(|byte| self.0.mix(byte.into()));
+                Ok(())
+            }
+        }
+        if self.hash_words {
+            std::fmt::Write::write_fmt(&mut Words(self), format_args!("{what:?}")).expect("hashing does not fail");
+        }
     }
 
     fn mix_envelope(&mut self, envelope: &Envelope) {

@@ -9,6 +9,7 @@ use crate::wrapper::Work;
 use std::time::Duration;
 use zeta_bft::protocol::guardian::GuardianInput;
 use zeta_bft::protocol::record::OperatorOrder;
+use zeta_bft::protocol::signing::Domain;
 use zeta_bft::protocol::statement::Envelope;
 use zeta_bft::protocol::types::{PublicKey, SubjectName};
 use zeta_bft::protocol::warden::{ActionPermit, Attempt, WardenInput};
@@ -67,6 +68,12 @@ impl World {
                 if let Some(index) = self.index_of(pid)
                     && self.arrives(via)
                 {
+                    // The session that it opened like everybody else is no statement of an actor's.
+                    if let Some(actor) = via.and_then(|via| self.actor_at(via.from))
+                        && !matches!(&*input, GuardianInput::FromPeer { envelope, .. } if envelope.domain == Domain::Session)
+                    {
+                        self.fates.count(actor, "arrived");
+                    }
                     self.step_agent(index, *input);
                 }
             }

@@ -199,5 +199,12 @@ impl World {
         {
             self.soon(1_000, 50_000, Event::Order { order: OperatorOrder::Approve { episode }, tries: 0 });
         }
+        let forgiven = self.checker.quarantined().next().cloned();
+        if let Some(persona) = forgiven
+            && !self.healed
+            && self.rng.chance(10)
+        {
+            self.soon(1_000, 50_000, Event::Order { order: OperatorOrder::Readmit { persona }, tries: 0 });
+        }
     }
 }

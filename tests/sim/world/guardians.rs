@@ -3,8 +3,8 @@
 use super::events::{Event, guardian};
 use super::healing::true_fault;
 use super::{MS, READ, World};
+use crate::actors::{Keys, Liar, Lie, Scene, Voice};
 use crate::agents::{AgentProcess, Mind, Via};
-use crate::liar::{Liar, To};
 use crate::network::End;
 use crate::pid1::Breath;
 use crate::schedule;
@@ -24,8 +24,11 @@ impl World {
         let mind = if self.checker.is_liar(&persona) {
             let (roster, digest, boot) = (self.roster.clone(), self.policy.digest, self.pid1.boot);
             self.soon(1_000, 300_000, Event::LiarSpeaks { pid });
-            let keys = (persona_key, session_key);
-            Mind::Liar(Box::new(Liar::new(persona, keys, roster, digest, boot, &mut self.rng)))
+            let victim = (index + 1) % self.plan.personas;
+            let stolen = (schedule::persona(victim), SigningKey::from_seed(&self.persona_seeds[victim]));
+            let keys = Keys { persona: persona_key, session: session_key, stolen, codec: self.codec };
+            let voice = Voice::new(persona, keys, roster, digest, boot);
+            Mind::Liar(Box::new(Liar::new(voice, self.plan.guise, &mut self.rng)))
         } else {
             Mind::Correct(Box::new(Guardian::new(GuardianConfig {
                 persona,
@@ -34,7 +37,7 @@ impl World {
                 roster: self.roster.clone(),
                 policy: self.policy.clone(),
                 boot: self.pid1.boot,
-                codec: Proto,
+                codec: self.codec,
                 last_receipt: self.receipts[index].clone(),
             })))
         };
@@ -81,6 +84,7 @@ impl World {
     pub(super) fn step_agent(&mut self, index: usize, input: GuardianInput) {
         let silent = self.is_silent(index);
         let now = self.boottime();
+        self.mix_words(&input);
         let Some(agent) = &mut self.agents[index] else { return };
         if silent {
             if agent.backlog.len() < 4096 {
@@ -98,12 +102,12 @@ impl World {
             }
             Mind::Liar(liar) => match input {
                 GuardianInput::WardenConnected { nonce } => {
-                    let request = liar.request(nonce);
+                    let request = liar.request(nonce, &mut self.rng);
                     self.guardian_effects(index, vec![GuardianEffect::RequestSession(request)]);
                 }
                 GuardianInput::SessionOpened(envelope) => {
                     if let Ok(session) = Codec::<Session>::decode(&Proto, &envelope.payload) {
-                        liar.session_opened(session.incarnation);
+                        liar.voice.session_opened(session.incarnation);
                     }
                     agent.has_session = true;
                     agent.own = Some(envelope.clone());
@@ -118,11 +122,11 @@ impl World {
                     if let Ok(episode) = Codec::<EpisodeStatement>::decode(&Proto, &envelope.payload)
                         && envelope.domain == Domain::Episode
                     {
-                        liar.published(episode);
+                        liar.voice.published(episode);
                     }
-                    liar.overheard(envelope);
+                    liar.voice.overheard(envelope, &mut self.rng);
                 }
-                GuardianInput::FromPeer { envelope, .. } => liar.overheard(envelope),
+                GuardianInput::FromPeer { envelope, .. } => liar.voice.overheard(envelope, &mut self.rng),
                 _ => {}
             },
         }
@@ -131,6 +135,7 @@ impl World {
     pub(super) fn guardian_effects(&mut self, index: usize, effects: Vec<GuardianEffect>) {
         self.mix(effects.len() as u64);
         for effect in effects {
+            self.mix_words(&effect);
             self.guardian_effect(index, effect);
         }
         self.rearm_agent(index);
@@ -203,7 +208,7 @@ impl World {
             GuardianEffect::Event(event) => {
                 self.note(|| format!("{}: {event:?}", schedule::PERSONAS[index].0));
                 if let GuardianEvent::Equivocated { persona, .. } = event {
-                    self.checker.accused(&persona);
+                    self.accused(&persona);
                 }
             }
         }
@@ -273,20 +278,14 @@ impl World {
             let truth = |subject: &SubjectName| true_fault(pid1, work, wrappers, subject);
             let Some(agent) = &mut self.agents[index] else { return };
             if let Mind::Liar(liar) = &mut agent.mind {
-                let lies = liar.speak(&mut self.rng, now, self.plan.personas, &truth);
-                for (to, envelope) in &lies {
-                    self.mix_envelope(envelope);
-                    match to {
-                        To::Warden => self.send_to_warden(index, || WardenInput::Submitted(envelope.clone())),
-                        To::Peer(peer) if *peer != index => {
-                            let from = schedule::persona(index);
-                            self.send_to_agent(End::Agent(index), *peer, || GuardianInput::FromPeer {
-                                from: from.clone(),
-                                envelope: envelope.clone(),
-                            });
-                        }
-                        To::Peer(_) => {}
-                    }
+                let scene = Scene { now, personas: self.plan.personas, truth: &truth };
+                let lies = liar.speak(&scene, &mut self.rng);
+                if liar.voice.has_session() {
+                    self.fates.count(liar.name(), "turns");
+                }
+                for lie in &lies {
+                    self.mix_words(lie);
+                    self.carry(index, lie);
                 }
                 if lies.len() > 24 {
                     // A flood pauses now and then, or nobody's tests would end.
@@ -295,5 +294,51 @@ impl World {
             }
         }
         self.soon(200_000, 600_000, Event::LiarSpeaks { pid });
+    }
+
+    /// Hands a lie to the network.
+    fn carry(&mut self, index: usize, lie: &Lie) {
+        let (from, me) = (End::Agent(index), schedule::persona(index));
+        match lie {
+            Lie::ToWarden(envelope) => {
+                self.mix_envelope(envelope);
+                self.send_to_warden(index, || WardenInput::Submitted(envelope.clone()));
+            }
+            Lie::ProofToWarden(proof) => {
+                self.send_to_warden(index, || WardenInput::ProofSubmitted(proof.clone()));
+            }
+            Lie::ReceiptToWarden(envelope) => {
+                self.send_to_warden(index, || WardenInput::ReceiptShown(envelope.clone()));
+            }
+            Lie::ToPeer(peer, envelope) if *peer != index => {
+                self.mix_envelope(envelope);
+                self.send_to_agent(from, *peer, || GuardianInput::FromPeer {
+                    from: me.clone(),
+                    envelope: envelope.clone(),
+                });
+            }
+            Lie::ProofToPeer(peer, proof) if *peer != index => {
+                self.send_to_agent(from, *peer, || GuardianInput::ProofFromPeer(proof.clone()));
+            }
+            Lie::ToPeer(..) | Lie::ProofToPeer(..) => {}
+        }
+    }
+
+    /// Somebody holds a proof against a persona.
+    pub(super) fn accused(&mut self, persona: &PersonaId) {
+        self.checker.accused(persona);
+        let index = self.index_of_persona(persona);
+        if let Some(actor) = index.and_then(|index| self.actor_at(End::Agent(index))) {
+            self.fates.count(actor, "proven");
+        }
+    }
+
+    /// Which actor sits at an end, if one does.
+    pub(super) fn actor_at(&self, end: End) -> Option<&'static str> {
+        let End::Agent(index) = end else { return None };
+        match &self.agents[index].as_ref()?.mind {
+            Mind::Liar(liar) => Some(liar.name()),
+            Mind::Correct(_) => None,
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The calm after the faults: what heals by itself, and what has to come to rest, where.
 
 use super::events::Event;
-use super::{MS, World, nanos};
+use super::{START, World, nanos};
 use crate::network::{End, Weather};
 use crate::pid1::{Breath, Fate, Pid1, Unit};
 use crate::schedule::{self, Liars};
@@ -41,7 +41,7 @@ impl World {
 
     /// Runs on after the faults heal until everything is where it must be, and stays there for a while.
     pub fn settle(&mut self) {
-        let heal_at = 10_000 * MS + nanos(self.plan.heal_at);
+        let heal_at = START + nanos(self.plan.heal_at);
         self.run_until(heal_at.max(self.now));
         while !self.healed && self.checker.violation.is_none() {
             self.run_for(Duration::from_millis(500));

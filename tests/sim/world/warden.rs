@@ -41,14 +41,14 @@ impl World {
             return;
         }
         self.runs += 1;
-        let recovered = self.journal.recover(&SigningKey::from_seed(&self.warden_seed).public());
+        let recovered = self.journal.recover(&SigningKey::from_seed(&self.warden_seed).public(), &self.codec);
         let damaged = recovered.damage.is_some();
         let config = WardenConfig {
             key: SigningKey::from_seed(&self.warden_seed),
             roster: self.roster.clone(),
             policy: self.policy.clone(),
             boot: self.pid1.boot,
-            codec: Proto,
+            codec: self.codec,
             entropy: self.rng.bytes(),
             recovered,
         };
@@ -81,7 +81,7 @@ impl World {
         self.note(|| "the warden dies".into());
         self.doom = None;
         self.journal.crash(&mut self.rng);
-        let quarantined = self.journal.recover(&self.roster.statement().warden).quarantined;
+        let quarantined = self.journal.recover(&self.roster.statement().warden, &self.codec).quarantined;
         let quarantined = quarantined.into_iter().map(|(persona, _)| persona).collect();
         self.checker.warden_died(|attempt| self.journal.holds_intent(attempt), quarantined);
         for order in std::mem::take(&mut self.waiting).into_values() {
@@ -117,7 +117,13 @@ impl World {
             self.checker.vote_arrives(envelope);
         }
         let timer = matches!(input, WardenInput::Timer);
+        self.mix_words(&input);
+        let Some(process) = &mut self.warden else { return };
         let effects = process.warden.step(now, wall, input);
+        if let Some(actor) = via.and_then(|via| self.actor_at(via.from)) {
+            self.note_fates(actor, &effects);
+        }
+        let Some(process) = &mut self.warden else { return };
         if timer {
             let view = process.warden.view(now);
             self.checked(|checker, truth| checker.deadlines(&view, truth));
@@ -173,6 +179,7 @@ impl World {
             }
             let meddled = self.meddle == Some(Meddling::SameFault);
             let intent = if meddled { intent_of(&effect) } else { None };
+            self.mix_words(&effect);
             self.warden_effect(effect);
             if let Some(intent) = intent {
                 self.meddle = None;
@@ -197,6 +204,11 @@ impl World {
             WardenEffect::Append { seq, previous, record } => {
                 self.note(|| format!("append {seq} {}", kind_of(&record)));
                 self.checked(|checker, truth| checker.appended(&record, truth));
+                match &record {
+                    Record::Quarantine { .. } => self.transitions.quarantined(),
+                    Record::Operator { order: OperatorOrder::Readmit { .. }, .. } => self.transitions.readmitted(),
+                    _ => {}
+                }
                 if let Err(why) = self.journal.append(seq, previous, &record) {
                     self.checker.broken("S9", why);
                 }
@@ -252,8 +264,9 @@ impl World {
             }
             WardenEffect::Event(event) => {
                 if let WardenEvent::Equivocated { persona } = &event {
-                    self.checker.accused(persona);
+                    self.accused(persona);
                 }
+                self.transitions.event(&event);
                 self.note(|| format!("warden: {event:?}"));
             }
         }
@@ -333,6 +346,22 @@ impl World {
         let published: Vec<_> = self.warden.iter().flat_map(|w| w.published.values().cloned()).collect();
         for episode in published {
             self.send_to_agent(End::Warden, index, || GuardianInput::FromWarden(episode.clone()));
+        }
+    }
+}
+
+impl World {
+    /// What the warden made of what an actor sent it.
+    fn note_fates(&mut self, actor: &'static str, effects: &[WardenEffect]) {
+        self.fates.count(actor, "arrived");
+        for effect in effects {
+            match effect {
+                WardenEffect::Event(WardenEvent::Rejected { reason, .. }) => self.fates.count(actor, reason),
+                WardenEffect::Event(WardenEvent::VoteCounted { kind, .. }) => {
+                    self.fates.count(actor, &format!("counted {kind}"));
+                }
+                _ => {}
+            }
         }
     }
 }
