@@ -3,6 +3,7 @@
 //! ```text
 //! sudo -E cargo bench --bench repair                 # as root on Debian: boots a node of its own, 100 kills and 100 stops each
 //! ZETA_BFT_KILLS=300 ZETA_BFT_STOPS=30 cargo bench --bench repair
+//! cargo bench --bench repair -- looks                # instead: what looking at k3s costs
 //! ```
 //!
 //! One node, one run, all contestants in turn, so that the machine's mood is the same for all. A repair is timed from just
@@ -17,8 +18,12 @@
 //! | `zeta-bft wrapper` | a persona's wrapper, as shipped |
 //! | `watchdog-1s` | systemd, `WatchdogSec=1s`, `RestartSec=0`, a service that feeds it (SIGSTOP only) |
 
+mod cost;
 mod driver;
 mod floor;
+#[path = "../../tests/system/kube/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the claims use all of it")]
+mod kube;
 #[path = "../../tests/system/lab/mod.rs"]
 #[allow(dead_code, reason = "the claims use all of it")]
 mod lab;
@@ -46,7 +51,8 @@ fn main() {
         ["floor", unit] => floor::run(unit),
         ["feed"] => driver::feed(),
         // What cargo itself passes.
-        [] | ["--bench", ..] => measure(),
+        [] | ["--bench"] => measure(run),
+        ["looks", ..] => measure(cost::of_looks),
         // `cargo test --benches` only wants to see that it runs.
         ["--test", ..] => println!("repair: run it with `cargo bench --bench repair`"),
         other => panic!("what is {other:?}?"),
@@ -61,14 +67,14 @@ fn wanted(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| "100".into())
 }
 
-fn measure() {
-    match on_a_node() {
+fn measure(run: fn(&'static Stage) -> Result<(), Unfit>) {
+    match on_a_node(run) {
         Ok(()) => {}
         Err(unfit) => println!("repair: skipped: {unfit}"),
     }
 }
 
-fn on_a_node() -> Result<(), Unfit> {
+fn on_a_node(run: fn(&'static Stage) -> Result<(), Unfit>) -> Result<(), Unfit> {
     let stage: &'static Stage = Box::leak(Box::new(Stage::set(lab::Lab::open()?)?));
     let told = run(stage);
     stage.lab.close();
@@ -103,7 +109,7 @@ fn run(stage: &'static Stage) -> Result<(), Unfit> {
     }
     node.sh("systemctl daemon-reload && systemctl start restart-0 restart-100ms floored floor watchdog").expect_ok();
     node.await_healthy();
-    table::idle(&node);
+    cost::idle(&node);
     let limit = Duration::from_secs(3600);
     let (kills, stops) = (wanted("ZETA_BFT_KILLS"), wanted("ZETA_BFT_STOPS"));
     let done = node.machine.exec_within(limit, &[DRIVER, "drive", &kills, &stops]);

@@ -1,12 +1,7 @@
 //! What was measured, for people: each contestant's times and their ratios to its peers in the same run.
 
-use super::node::Node;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::time::Duration;
-
-/// How long the idle committee is watched.
-const IDLE: Duration = Duration::from_secs(30);
 
 struct Series {
     fault: String,
@@ -59,26 +54,4 @@ fn read(line: &str) -> Series {
     let mut times: Vec<f64> = micros.iter().filter_map(Value::as_f64).map(|micros| micros / 1000.0).collect();
     times.sort_by(f64::total_cmp);
     Series { fault: text("fault"), name: text("name"), times }
-}
-
-/// Prints what the committee costs while nothing happens.
-pub fn idle(node: &Node) {
-    let cost = "for p in $(pgrep -x zeta-bft); do \
-                  awk '/^Pss:/ {print \"pss\", $2}' /proc/$p/smaps_rollup; \
-                  awk '{print \"ticks\", $14 + $15}' /proc/$p/stat; \
-                done; getconf CLK_TCK | sed 's/^/hz /'";
-    let read = || {
-        let done = node.sh(cost);
-        let sum = |word: &str| -> f64 {
-            let values =
-                done.expect_ok().lines().filter_map(|line| line.strip_prefix(word)?.trim().parse::<f64>().ok());
-            values.sum()
-        };
-        (sum("pss"), sum("ticks"), sum("hz"))
-    };
-    let (_, before, _) = read();
-    std::thread::sleep(IDLE);
-    let (pss, after, hz) = read();
-    let cpu = (after - before) / hz / IDLE.as_secs_f64() * 100.0;
-    println!("idle: {:.1} MiB Pss, {cpu:.2} % of one core, warden, agents and wrappers together", pss / 1024.0);
 }

@@ -49,9 +49,10 @@ fn a_dead_etcd_shows_in_readyz(stage: &'static Stage) -> Result<(), Unfit> {
         assert!(livez.body.contains("[-]etcd failed: reason withheld\n"), "{livez:?}");
         assert_eq!(livez.body.matches("[-]").count(), 1, "{livez:?}");
         assert_eq!(kube.get(Who::Probe, "/livez?exclude=etcd").status, 200);
-        kube.sh(
-            "systemctl kill -s KILL etcd.service; systemctl reset-failed etcd.service; systemctl start etcd.service",
-        );
+        // A start before PID 1 knows of the end would start nothing.
+        kube.sh("systemctl kill -s KILL etcd.service");
+        kube.await_until("PID 1 knows of the end", || kube.unit("etcd.service").get("ActiveState") == "failed");
+        kube.sh("systemctl reset-failed etcd.service; systemctl start etcd.service").expect_ok();
         kube.await_until("it is ready again", || kube.get(Who::Probe, "/readyz").status == 200);
     }
     // It did not end, and needed no restart.
