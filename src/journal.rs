@@ -19,26 +19,20 @@
 //!   what a crash leaves behind: it and what follows it are erased, no promise rested on them.
 
 mod disk;
+mod layout;
 mod recovery;
 
 pub use disk::{Disk, FileDisk};
+pub use layout::{MAGIC, Scan, scan};
 pub use recovery::{compact, compaction_set, last_roster, recover};
 
 use crate::protocol::record::chain_hash;
 use crate::protocol::statement::JournalHead;
 use crate::protocol::types::Digest;
+use layout::{FILE_HEADER, Kind, file_header, record_bytes};
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// What a journal begins with.
-pub const MAGIC: &[u8; 8] = b"zbftjrnl";
-/// The one version there is.
-const VERSION: u32 = 1;
-const FILE_HEADER: usize = 16;
-const MARK: &[u8; 3] = b"zbr";
-const RECORD_HEADER: usize = 56;
-const CRC: usize = 4;
 /// Largest payload of a record, in bytes.
 pub const MAX_PAYLOAD: usize = 256 * 1024;
 /// Largest file that is opened, in bytes. The warden compacts far below it.
@@ -146,26 +140,6 @@ pub struct StoredRecord {
     pub encoded: Vec<u8>,
     /// Its offset in the file.
     pub at: u64,
-}
-
-/// What the bytes of a journal say. See [`scan`].
-#[derive(Clone, Debug, Default)]
-pub struct Scan {
-    /// Every record before the end or the first that is bad.
-    pub records: Vec<StoredRecord>,
-    /// Where the last of them ends.
-    pub end: u64,
-    /// Where the last byte that is not zero ends: beyond [`Scan::end`], a crash left something behind.
-    pub written: u64,
-    /// A record that was on the disk once is bad, or the file is no journal.
-    pub damage: Option<Damage>,
-}
-
-impl Scan {
-    /// Where the chain stands.
-    pub fn head(&self) -> JournalHead {
-        self.records.last().map_or_else(JournalHead::default, |last| JournalHead { seq: last.seq, hash: last.hash })
-    }
 }
 
 /// A journal that was opened, and what it holds.
@@ -340,7 +314,7 @@ impl<D: Disk> Journal<D> {
             if encoded.len() > MAX_PAYLOAD {
                 return Err(JournalError::RecordTooLarge { len: encoded.len() });
             }
-            let seq = head.seq + 1;
+            let seq = head.seq.checked_add(1).ok_or(JournalError::OutOfOrder { seq: head.seq, head: head.seq })?;
             // All of the new file is on the disk before its name is: no record of it can be a crash's leftover.
             bytes.extend_from_slice(&record_bytes(kind, seq, seq - 1, &head.hash, encoded));
             head = JournalHead { seq, hash: chain_hash(&head.hash, seq, encoded) };
@@ -386,141 +360,6 @@ impl<D: Disk> Journal<D> {
         }
         Ok(())
     }
-}
-
-/// Reads the bytes of a journal. Never fails: whatever is wrong is said in [`Scan::damage`].
-pub fn scan(bytes: &[u8]) -> Scan {
-    let damaged = |at: usize, why: String| Some(Damage { at: at as u64, why });
-    let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    let mut scan = Scan { written: written as u64, ..Scan::default() };
-    if let Err(why) = check_file_header(bytes) {
-        scan.damage = damaged(0, why);
-        return scan;
-    }
-    let mut at = FILE_HEADER;
-    while at < written {
-        let follows = scan.records.last().map(|last| JournalHead { seq: last.seq, hash: last.hash });
-        match read_record(bytes, at, follows) {
-            Ok((record, next)) => {
-                scan.records.push(record);
-                at = next;
-            }
-            Err(why) => {
-                let expected = follows.map_or(1, |head| head.seq.saturating_add(1));
-                if let Some(witness) = durable_witness(bytes, at..written, expected) {
-                    let why = format!("record {expected} {why}, though record {witness} was written after it");
-                    scan.damage = damaged(at, why);
-                }
-                break;
-            }
-        }
-    }
-    scan.end = at as u64;
-    scan
-}
-
-/// A record that begins within `places`, written when record `lost` was on the disk already. It may end beyond them, with
-/// zeros of its own checksum.
-fn durable_witness(bytes: &[u8], places: Range<usize>, lost: u64) -> Option<u64> {
-    places.filter(|at| bytes[*at..].starts_with(MARK)).find_map(|at| {
-        let raw = parse_record(bytes, at).ok()?;
-        (raw.seq > lost && raw.durable >= lost).then_some(raw.seq)
-    })
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Appended = 1,
-    Carried = 2,
-}
-
-/// A record whose bytes are whole, not yet compared with the one before it.
-struct RawRecord<'a> {
-    kind: Kind,
-    seq: u64,
-    durable: u64,
-    previous: Digest,
-    payload: &'a [u8],
-    next: usize,
-}
-
-fn file_header() -> Vec<u8> {
-    let mut bytes = MAGIC.to_vec();
-    bytes.extend_from_slice(&VERSION.to_be_bytes());
-    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_be_bytes());
-    bytes
-}
-
-fn check_file_header(bytes: &[u8]) -> Result<(), String> {
-    let header = bytes.get(..FILE_HEADER).ok_or_else(|| format!("{} bytes are too few for a journal", bytes.len()))?;
-    if &header[..8] != MAGIC {
-        return Err("it does not begin as a journal does".into());
-    }
-    let version = u32_at(header, 8);
-    if u32_at(header, 12) != crc32c::crc32c(&header[..12]) {
-        return Err("its first 16 bytes are damaged".into());
-    }
-    if version == VERSION { Ok(()) } else { Err(format!("it has version {version}, this program reads {VERSION}")) }
-}
-
-fn record_bytes(kind: Kind, seq: u64, durable: u64, previous: &Digest, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(RECORD_HEADER + payload.len() + CRC);
-    bytes.extend_from_slice(MARK);
-    bytes.push(kind as u8);
-    bytes.extend_from_slice(&u32::try_from(payload.len()).expect("a payload was measured").to_be_bytes());
-    bytes.extend_from_slice(&seq.to_be_bytes());
-    bytes.extend_from_slice(&durable.to_be_bytes());
-    bytes.extend_from_slice(&previous.0);
-    bytes.extend_from_slice(payload);
-    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_be_bytes());
-    bytes
-}
-
-fn parse_record(bytes: &[u8], at: usize) -> Result<RawRecord<'_>, &'static str> {
-    let rest = bytes.get(at..).ok_or("is cut off")?;
-    let header = rest.get(..RECORD_HEADER).ok_or("is cut off")?;
-    let kind = match (&header[..3] == MARK, header[3]) {
-        (true, 1) => Kind::Appended,
-        (true, 2) => Kind::Carried,
-        _ => return Err("does not begin as a record does"),
-    };
-    let length = u32_at(header, 4) as usize;
-    if length > MAX_PAYLOAD {
-        return Err("has an impossible length");
-    }
-    let body = RECORD_HEADER + length;
-    let whole = rest.get(..body + CRC).ok_or("is cut off")?;
-    if u32_at(whole, body) != crc32c::crc32c(&whole[..body]) {
-        return Err("has a wrong checksum");
-    }
-    let previous = Digest::from_slice(&header[24..56]).ok_or("is cut off")?;
-    let payload = &whole[RECORD_HEADER..body];
-    let (seq, durable) = (u64_at(header, 8), u64_at(header, 16));
-    Ok(RawRecord { kind, seq, durable, previous, payload, next: at + body + CRC })
-}
-
-fn read_record(bytes: &[u8], at: usize, follows: Option<JournalHead>) -> Result<(StoredRecord, usize), &'static str> {
-    let raw = parse_record(bytes, at)?;
-    if let Some(head) = follows {
-        if Some(raw.seq) != head.seq.checked_add(1) {
-            return Err("has a wrong number");
-        }
-        if raw.previous != head.hash {
-            return Err("does not chain to the one before it");
-        }
-    }
-    let hash = chain_hash(&raw.previous, raw.seq, raw.payload);
-    let (seq, previous, carried) = (raw.seq, raw.previous, raw.kind == Kind::Carried);
-    let record = StoredRecord { seq, previous, hash, carried, encoded: raw.payload.to_vec(), at: at as u64 };
-    Ok((record, raw.next))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes[at..at + 4].iter().fold(0, |n, byte| n << 8 | u32::from(*byte))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes[at..at + 8].iter().fold(0, |n, byte| n << 8 | u64::from(*byte))
 }
 
 /// Puts a whole new file in the journal's place.

@@ -3,14 +3,15 @@
 use super::ask::print;
 use crate::config::paths::Paths;
 use crate::error::Failure;
+use crate::inspect::rfc3339_ms;
 use crate::journal;
-use crate::protocol::certificate::{CheckedReceipt, ReceiptSequence, check_receipt};
+use crate::protocol::certificate::{CheckedCertificate, CheckedReceipt, ReceiptSequence, check_receipt};
 use crate::protocol::record::{CompactedHead, Record};
 use crate::protocol::roster::Roster;
 use crate::protocol::session::verify_session;
 use crate::protocol::signing::{Domain, VerifyingKey};
 use crate::protocol::statement::{Codec, Envelope, EquivocationProof, JournalHead, ReceiptKind, Verified};
-use crate::protocol::types::{Digest, VendorId};
+use crate::protocol::types::{Digest, PersonaId, VendorId};
 use crate::wire::v1::HistoryEntry;
 use crate::wire::{Proto, decode_envelope};
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,13 +63,38 @@ pub fn run(paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
             Err(why) => inspection.fault(name, why),
         }
     }
-    inspection.compare_with_journals();
-    print(&inspection.lines.iter().map(|line| format!("{line}\n")).collect::<String>())?;
-    Ok(ExitCode::from(match (inspection.faults, inspection.empty) {
-        (0, 0) => 0,
-        (0, _) => 2,
-        _ => 1,
-    }))
+    let report = inspection.report();
+    print(&report.lines.iter().map(|line| format!("{line}\n")).collect::<String>())?;
+    Ok(ExitCode::from(report.exit_code()))
+}
+
+/// What was found in some files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Everything that was checked, one line each.
+    pub lines: Vec<String>,
+    /// How many of the lines say that something does not hold.
+    pub faults: usize,
+    /// How many files hold nothing.
+    pub empty: usize,
+}
+
+impl Report {
+    /// As [`Args`] tells it.
+    pub const fn exit_code(&self) -> u8 {
+        match (self.faults, self.empty) {
+            (0, 0) => 0,
+            (0, _) => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// Checks files, each with its name, as [`run`] does; of earlier rosters only those in journals are known.
+pub fn inspect(roster: Roster, files: &[(&str, &[u8])]) -> Report {
+    let mut inspection = Inspection::new(roster);
+    files.iter().for_each(|(name, bytes)| inspection.file(name, bytes));
+    inspection.report()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
@@ -126,6 +152,12 @@ impl Inspection {
         }
     }
 
+    /// The end: what the files say of each other.
+    fn report(mut self) -> Report {
+        self.compare_with_journals();
+        Report { lines: self.lines, faults: self.faults, empty: self.empty }
+    }
+
     fn good(&mut self, what: impl std::fmt::Display) {
         self.lines.push(format!("{what}: ok"));
     }
@@ -147,7 +179,7 @@ impl Inspection {
             self.envelope(name, &envelope);
         } else {
             match Codec::<EquivocationProof>::decode(&Proto, bytes) {
-                Ok(proof) => self.proof(name, &proof),
+                Ok(proof) => self.proof(name, &proof, None),
                 Err(_) => self.fault(name, "neither a journal, nor history, nor a receipt, nor a proof"),
             }
         }
@@ -197,7 +229,9 @@ impl Inspection {
                         self.fault(&what, format!("it holds the receipt for place {}", receipt.seq));
                     }
                 }
-                Record::Quarantine { persona, proof } => self.proof(&format!("quarantine of {persona}"), &proof),
+                Record::Quarantine { persona, proof } => {
+                    self.proof(&format!("quarantine of {persona}"), &proof, Some(&persona));
+                }
                 Record::Head(envelope) => {
                     let claimed = self.compacted_head(&envelope);
                     match claimed {
@@ -240,6 +274,15 @@ impl Inspection {
         })
     }
 
+    /// The receipt in a line of history.
+    fn receipt_in(&mut self, what: &str, text: &str) -> Option<CheckedReceipt> {
+        let envelope = data_encoding::BASE64.decode(text.as_bytes()).ok().and_then(|b| decode_envelope(&b).ok());
+        if envelope.is_none() {
+            self.fault(what, "its receipt is no base64 of a signed statement");
+        }
+        self.receipt(what, &envelope?)
+    }
+
     fn history(&mut self, name: &str, bytes: &[u8]) {
         let mut receipts = BTreeMap::new();
         for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate().map(|(index, line)| (index + 1, line)) {
@@ -254,20 +297,16 @@ impl Inspection {
                     continue;
                 }
             };
-            for text in entry.intent.iter().chain([&entry.receipt]) {
-                let envelope =
-                    data_encoding::BASE64.decode(text.as_bytes()).ok().and_then(|b| decode_envelope(&b).ok());
-                let Some(envelope) = envelope else {
-                    self.fault(&what, "its receipt is no base64 of a signed statement");
-                    continue;
-                };
-                let Some(receipt) = self.receipt(&what, &envelope) else { continue };
-                if text == &entry.receipt
-                    && let Some(field) = differing_field(&entry, &receipt)
-                {
-                    self.fault(&what, format!("its `{field}` is not that of the signed receipt"));
-                }
-                receipts.insert((receipt.seq, envelope.digest()), receipt);
+            let intent = entry.intent.as_ref().and_then(|text| self.receipt_in(&what, text));
+            let end = self.receipt_in(&what, &entry.receipt);
+            if let Some(end) = &end
+                && (intent.is_some() || entry.intent.is_none())
+                && let Some(field) = differing_field(&entry, end, intent.as_ref())
+            {
+                self.fault(&what, format!("its `{field}` is not that of the signed receipt"));
+            }
+            for receipt in intent.into_iter().chain(end) {
+                receipts.insert((receipt.seq, receipt.envelope().digest()), receipt);
             }
         }
         if receipts.is_empty() {
@@ -307,8 +346,11 @@ impl Inspection {
         }
     }
 
-    fn proof(&mut self, name: &str, proof: &EquivocationProof) {
+    fn proof(&mut self, name: &str, proof: &EquivocationProof, against: Option<&PersonaId>) {
         match self.by_any(|roster| proof.check(roster, &Proto)) {
+            Ok(proven) if against.is_some_and(|accused| *accused != proven.persona) => {
+                self.fault(name, format!("the proof is against {}", proven.persona));
+            }
             Ok(proven) => {
                 let (persona, vendor, seq) = (&proven.persona, &proven.vendor, proven.seq);
                 self.good(format!("{name}: {persona} ({vendor}) signed two statements with number {seq}"));
@@ -354,8 +396,15 @@ fn sentence(receipt: &CheckedReceipt) -> String {
     }
 }
 
-/// What a line of history says beside the receipt must be what the receipt says.
-fn differing_field(entry: &HistoryEntry, receipt: &CheckedReceipt) -> Option<&'static str> {
+/// What a line of history says beside the receipt must be what the receipt says, and the INTENT that it ends.
+fn differing_field(
+    entry: &HistoryEntry,
+    receipt: &CheckedReceipt,
+    intent: Option<&CheckedReceipt>,
+) -> Option<&'static str> {
+    let certificate = intent.map_or(receipt, |intent| intent).certificate();
+    let voters =
+        certificate.map(CheckedCertificate::votes).unwrap_or_default().iter().map(|vote| vote.persona.as_str());
     let facts = [
         (entry.seq == receipt.seq, "seq"),
         (entry.kind == receipt.kind.as_str(), "kind"),
@@ -366,7 +415,12 @@ fn differing_field(entry: &HistoryEntry, receipt: &CheckedReceipt) -> Option<&'s
         (entry.action == receipt.action.as_str(), "action"),
         (entry.fault_class == receipt.class.as_str(), "fault_class"),
         (entry.outcome.as_deref() == receipt.outcome.map(|outcome| outcome.as_str()), "outcome"),
+        (entry.at == rfc3339_ms(receipt.wall_ms), "at"),
+        (entry.before == receipt.before.to_string(), "before"),
+        (entry.after == receipt.after.map(|after| after.to_string()), "after"),
         (entry.detail == receipt.detail, "detail"),
+        (intent.is_none_or(|intent| receipt.intent == Some(intent.seq)), "intent"),
+        (entry.voters.iter().map(String::as_str).eq(voters), "voters"),
     ];
     facts.iter().find(|(same, _)| !same).map(|(_, field)| *field)
 }

@@ -120,7 +120,16 @@ pub fn parse(text: &str, name: &str, paths: &Paths) -> Result<Settings, ConfigEr
 /// # Errors
 /// As [`parse`].
 pub fn parse_with(text: &str, name: &str, paths: &Paths, users: &Users) -> Result<Settings, ConfigError> {
-    checks::settings(&Inputs::new(vec![Source { name: name.into(), text: text.into() }])?, paths, users)
+    parse_files(&[(name, text)], paths, users)
+}
+
+/// `node.toml` and the fragments after it, each with its name and its text.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_files(files: &[(&str, &str)], paths: &Paths, users: &Users) -> Result<Settings, ConfigError> {
+    let sources = files.iter().map(|(name, text)| Source { name: (*name).into(), text: (*text).into() });
+    checks::settings(&Inputs::new(sources.collect())?, paths, users)
 }
 
 /// Checks that a file or folder may be believed: it belongs to root, and nobody else can write it.

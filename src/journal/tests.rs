@@ -1,5 +1,6 @@
 //! Claims about the file, on a disk that loses, tears and reorders whatever was not synced.
 
+use super::layout::{MARK, SEARCH, Witness, durable_witness};
 use super::*;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -288,6 +289,24 @@ fn a_record_whose_checksum_ends_in_zeros_still_bears_witness_of_what_was_lost_be
     assert_eq!(payloads(&found.records), [b"first"]);
     let damage = found.damage.expect("record 3 says that record 2 was on the disk");
     assert_eq!(damage.at, places[1].0 as u64);
+}
+
+#[test]
+fn a_file_in_which_everything_looks_like_a_record_is_damage_and_looked_at_for_a_bounded_time() {
+    let (mut bytes, _) = synced(&[b"first"]);
+    let lost = bytes.len();
+    let mut beginning = MARK.to_vec();
+    beginning.push(Kind::Appended as u8);
+    beginning.extend_from_slice(&u32::try_from(MAX_PAYLOAD).unwrap().to_be_bytes());
+    beginning.extend_from_slice(&9_u64.to_be_bytes());
+    beginning.extend_from_slice(&8_u64.to_be_bytes());
+    bytes.extend(beginning.repeat(50));
+    bytes.resize(bytes.len() + MAX_PAYLOAD, 0);
+    let search = |most| durable_witness(&bytes, lost..bytes.len(), 2, most * MAX_PAYLOAD);
+    assert_eq!((search(49), search(50)), (Witness::TooMany, Witness::None));
+    let found = scan(&[&bytes[..lost], &beginning.repeat(SEARCH / MAX_PAYLOAD + 4)].concat());
+    let why = found.damage.expect("nobody can tell what is lost").why;
+    assert_eq!(why, "record 2 is cut off, and too much after it looks like a record");
 }
 
 #[test]

@@ -198,6 +198,9 @@ impl Bench {
             action: "restart".into(),
             fault_class: "CRASH".into(),
             outcome: Some("ok".into()),
+            at: crate::inspect::rfc3339_ms(end.0.wall_ms),
+            before: end.0.before.to_string(),
+            voters: vec!["otto".into(), "vera".into()],
             receipt: base64(&end.1),
             intent: Some(base64(&begin.1)),
             ..HistoryEntry::default()
@@ -278,11 +281,46 @@ fn history_is_checked_against_the_signed_receipts_in_it() {
     let (faults, text) = bench.check(&[&bench.history(&lying)]);
     assert!(faults == 1 && text.contains("F, line 2: NOT OK: its `subject`"), "{text}");
 
+    let said: [(&str, fn(&mut HistoryEntry)); 5] = [
+        ("at", |line| line.at = "2026-01-02T03:04:05Z".into()),
+        ("before", |line| line.before.clear()),
+        ("after", |line| line.after = Some("somewhere".into())),
+        ("voters", |line| line.voters = vec!["otto".into(), "lior".into()]),
+        ("voters", |line| line.intent = None),
+    ];
+    for (field, lie) in said {
+        let mut lying = lines.clone();
+        lie(&mut lying[1]);
+        let (faults, text) = bench.check(&[&bench.history(&lying)]);
+        assert!(faults > 0 && text.contains(&format!("F, line 2: NOT OK: its `{field}`")), "{field}: {text}");
+    }
+    let mut swapped = lines.clone();
+    swapped[1].intent = lines[2].intent.clone();
+    let (faults, text) = bench.check(&[&bench.history(&swapped)]);
+    assert!(faults > 0 && text.contains("F, line 2: NOT OK: its `intent`"), "{text}");
+
     let mut forged = lines.clone();
     forged[0].receipt = "AAAA".into();
     assert!(bench.check(&[&bench.history(&forged)]).0 > 0);
     assert!(bench.check(&[b"{}\n"]).0 > 0);
     assert!(bench.check(&[b"{ not json"]).0 > 0);
+}
+
+#[test]
+fn a_quarantine_rests_on_a_proof_against_that_very_persona() {
+    let sealed = |health| {
+        let vote = intent(&roster(), JournalHead::default(), health, &["otto"]).certificate.unwrap();
+        vote.votes[0].clone()
+    };
+    let begin = intent(&roster(), JournalHead::default(), 0, &["otto"]).certificate.unwrap();
+    let proof = EquivocationProof { session: begin.sessions[0].clone(), first: sealed(0), second: sealed(1) };
+    for (name, holds) in [("otto", true), ("vera", false)] {
+        let mut bench = Bench::new();
+        bench.write(&Record::Quarantine { persona: persona(name), proof: proof.clone() });
+        let (faults, text) = bench.check(&[&bench.bytes()]);
+        assert_eq!(faults == 0, holds, "{text}");
+        assert!(holds || text.contains("quarantine of vera: NOT OK: the proof is against otto"), "{text}");
+    }
 }
 
 #[test]

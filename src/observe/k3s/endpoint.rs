@@ -74,6 +74,31 @@ enum Failed {
     Nonsense,
 }
 
+impl From<Failed> for Probe {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Late | Failed::Gone(None) => Self::TimedOut,
+            Failed::Gone(Some(reason)) => Self::Unable(reason),
+            Failed::Nonsense => Self::Stranger,
+        }
+    }
+}
+
+/// Asks in the clear, on a connection that is there already.
+///
+/// # Errors
+/// The probe that this comes to, when there is no answer.
+pub(super) async fn ask_over<T>(stream: T, question: Question<'_>) -> Result<Answer, Probe>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Question { path, keep, limit } = question;
+    let end = clock::deadline(limit);
+    let request = Request::get(path).header(HOST, "127.0.0.1").body(String::new());
+    let request = request.map_err(|error| Probe::Unable(format!("{path:?} cannot be asked for: {error}")))?;
+    Ok(Held::new(stream, None, None).await?.ask(request, keep, end).await.map_err(Probe::from)?.0)
+}
+
 impl Endpoint {
     /// `owner` is looked at on loopback only: of other nodes the kernel knows nothing.
     pub(super) fn new(address: SocketAddr, owner: Option<u32>, patience: Duration) -> Self {
@@ -143,12 +168,8 @@ impl Endpoint {
                 return Err(self.vouched().err().unwrap_or(Probe::TimedOut));
             }
         };
-        match connection.ask(request, keep, end).await {
-            Ok((answer, reusable)) => Ok((answer, reusable.then_some(connection))),
-            Err(Failed::Late | Failed::Gone(None)) => Err(Probe::TimedOut),
-            Err(Failed::Gone(Some(reason))) => Err(Probe::Unable(reason)),
-            Err(Failed::Nonsense) => Err(Probe::Stranger),
-        }
+        let (answer, reusable) = connection.ask(request, keep, end).await.map_err(Probe::from)?;
+        Ok((answer, reusable.then_some(connection)))
     }
 
     async fn connect(&self, identity: Option<&Arc<Identity>>) -> Result<Held, Probe> {

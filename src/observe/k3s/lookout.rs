@@ -181,15 +181,28 @@ impl Lookout {
     /// # Errors
     /// [`Disbelief`].
     pub fn believed(&self, now: Timestamp) -> Result<RootFacts, Disbelief> {
+        self.understood(&self.text()?, || clock::boot_id().map_err(Disbelief::Unreadable), now)
+    }
+
+    /// What a text says that root has written.
+    ///
+    /// # Errors
+    /// [`Disbelief`].
+    pub fn understood(
+        &self,
+        text: &[u8],
+        boot: impl FnOnce() -> Result<BootId, Disbelief>,
+        now: Timestamp,
+    ) -> Result<RootFacts, Disbelief> {
         let published: Published =
-            serde_json::from_slice(&self.text()?).map_err(|error| Disbelief::Malformed(error.to_string()))?;
+            serde_json::from_slice(text).map_err(|error| Disbelief::Malformed(error.to_string()))?;
         if published.version != VERSION {
             return Err(Disbelief::Malformed(format!("version {}, not {VERSION}", published.version)));
         }
         if published.subject != self.subject.as_str() {
             return Err(Disbelief::OtherSubject(published.subject.chars().take(80).collect()));
         }
-        if published.boot != clock::boot_id().map_err(Disbelief::Unreadable)?.to_string() {
+        if published.boot != boot()?.to_string() {
             return Err(Disbelief::OtherBoot);
         }
         let taken_at = Timestamp::from_nanos(published.taken_at);

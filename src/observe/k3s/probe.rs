@@ -1,11 +1,12 @@
 //! From answers to [`Probe`]s, and what may be made of their bodies.
 
-use super::endpoint::{Answer, Endpoint, Question};
+use super::endpoint::{self, Answer, Endpoint, Question};
 use super::tls::Identity;
 use super::{Look, Probe};
 use crate::observe::ticks::plain;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Most bytes of a health port's body that are looked at.
 const BODY_MAX: usize = 16 * 1024;
@@ -31,6 +32,14 @@ pub(super) async fn http(endpoint: Option<&Endpoint>, path: &str, limit: Duratio
         Some(endpoint) => seen(endpoint.get(None, Question { path, keep: BODY_MAX, limit }).await),
         None => Probe::Off,
     }
+}
+
+/// A probe in the clear, on a connection that is there already.
+pub async fn probe_over<T>(stream: T, path: &str, limit: Duration) -> Probe
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    seen(endpoint::ask_over(stream, Question { path, keep: BODY_MAX, limit }).await)
 }
 
 fn seen(answer: Result<Answer, Probe>) -> Probe {
@@ -61,11 +70,12 @@ pub(super) async fn node_ready(
     let identity = identity.as_ref().ok()?;
     let path = format!("/api/v1/nodes/{}", node?);
     let answer = endpoint.get(Some(identity), Question { path: &path, keep: NODE_MAX, limit }).await.ok()?;
-    if answer.code == 200 && answer.whole { ready(&answer.body) } else { None }
+    if answer.code == 200 && answer.whole { ready_condition(&answer.body) } else { None }
 }
 
-/// `Unknown` is what the control plane says of a kubelet that it does not hear: not ready.
-fn ready(object: &[u8]) -> Option<bool> {
+/// The Ready condition in a node's object. `Unknown` is what the control plane says of a kubelet that it does not hear: not
+/// ready.
+pub fn ready_condition(object: &[u8]) -> Option<bool> {
     #[derive(serde::Deserialize)]
     struct Node {
         status: Status,
@@ -101,12 +111,12 @@ mod tests {
                 {{"type":"Ready","status":"{status}","reason":"x"}}],"images":[{{"names":["a"]}}]}}}}"#
             )
         };
-        assert_eq!(ready(node("True").as_bytes()), Some(true));
-        assert_eq!(ready(node("False").as_bytes()), Some(false));
-        assert_eq!(ready(node("Unknown").as_bytes()), Some(false));
-        assert_eq!(ready(node("perhaps").as_bytes()), None);
-        assert_eq!(ready(br#"{"kind":"Status","status":"Failure","code":403}"#), None);
-        assert_eq!(ready(br#"{"status":{"conditions":[]}}"#), None);
+        assert_eq!(ready_condition(node("True").as_bytes()), Some(true));
+        assert_eq!(ready_condition(node("False").as_bytes()), Some(false));
+        assert_eq!(ready_condition(node("Unknown").as_bytes()), Some(false));
+        assert_eq!(ready_condition(node("perhaps").as_bytes()), None);
+        assert_eq!(ready_condition(br#"{"kind":"Status","status":"Failure","code":403}"#), None);
+        assert_eq!(ready_condition(br#"{"status":{"conditions":[]}}"#), None);
     }
 
     #[test]
@@ -122,7 +132,7 @@ mod tests {
             let said = said(&body);
             prop_assert!(said.len() <= Look::SAID_MAX);
             prop_assert!(!said.chars().any(|c| c.is_control() && c != '\n' && c != '\r'));
-            let _ = ready(&body);
+            let _ = ready_condition(&body);
         }
     }
 }

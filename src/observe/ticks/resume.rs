@@ -33,7 +33,7 @@ static RFC_3339: LazyLock<Regex> = LazyLock::new(|| {
 static UNIX: LazyLock<Regex> = LazyLock::new(|| pattern(r"^(\d{10})(\d{3})?(?:\.\d+)?(?:\D|$)"));
 static SPAN: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
-        r"(?i)^(?:and[ ])?[ ]*(\d{1,9}(?:\.\d{1,9})?|an?)[ ]*(milliseconds?|millis|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d|weeks?|w)(?P<rest>[^a-zA-Z].*)?$",
+        r"(?i)^(?:and[ ])?[ ]*(\d{1,9}(?:\.\d{1,9})?|an?)[ ]*(milliseconds?|millis|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d|weeks?|w)(?:[^a-zA-Z]|$)",
     )
 });
 static SECONDS: LazyLock<Regex> = LazyLock::new(|| pattern(r"^(\d{1,7})(?:\D|$)"));
@@ -100,7 +100,7 @@ fn span(mut text: &str) -> Option<i64> {
                 _ => 604_800.0,
             };
         found = true;
-        text = part.name("rest").map_or("", |rest| rest.as_str()).trim_start_matches([' ', ',']);
+        text = text[part.get(2)?.end()..].trim_start_matches([' ', ',']);
     }
     // Far beyond any limit, still exact enough: the caller refuses it.
     #[allow(clippy::cast_possible_truncation)]
