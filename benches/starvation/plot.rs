@@ -39,7 +39,12 @@ pub fn draw(record: &Record, file: &Path) -> Result<(), Box<dyn Error>> {
             .label(name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
     }
-    chart.configure_series_labels().border_style(BLACK).background_style(WHITE.mix(0.9)).draw()?;
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .border_style(BLACK)
+        .background_style(WHITE.mix(0.9))
+        .draw()?;
 
     let most = Pressure::ALL.into_iter().flat_map(|pressure| Who::ALL.map(|who| record.rate(who, pressure)));
     let most = most.fold(1.0_f64, f64::max) * 1.1;
@@ -66,7 +71,12 @@ pub fn draw(record: &Record, file: &Path) -> Result<(), Box<dyn Error>> {
             .label(who.name())
             .legend(move |(x, y)| Rectangle::new([(x, y - 4), (x + 12, y + 4)], colour.filled()));
     }
-    chart.configure_series_labels().border_style(BLACK).background_style(WHITE.mix(0.9)).draw()?;
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .border_style(BLACK)
+        .background_style(WHITE.mix(0.9))
+        .draw()?;
     area.present()?;
     Ok(())
 }
