@@ -14,6 +14,7 @@ mod k3s;
 mod mind;
 mod peers;
 mod receipt;
+mod tcp;
 mod units;
 mod warden;
 mod wrappers;
@@ -24,6 +25,7 @@ mod tests;
 use crate::backend::Backend;
 use crate::config::Settings;
 use crate::grpc::server::{self, ServeError};
+use crate::grpc::tls;
 use crate::http;
 use crate::metrics::AgentMetrics;
 use crate::observe::k3s::SettingsError;
@@ -65,6 +67,9 @@ pub enum AgentError {
     /// The socket cannot be had.
     #[error(transparent)]
     Socket(#[from] ServeError),
+    /// The key is of no use for TCP.
+    #[error(transparent)]
+    Tls(#[from] tls::BadKey),
     /// The scrape port cannot be had.
     #[error(transparent)]
     Scrape(#[from] http::HttpError),
@@ -112,6 +117,7 @@ pub async fn run<B: Backend>(agent: Agent<B>, shutdown: impl Future<Output = ()>
     let metrics = AgentMetrics::new(policy, &personas, settings.isolation);
     let health = http::Health::starting();
     let receipt = paths.last_receipt(&persona);
+    let tcp = tcp::Tcp::of(&settings, &persona, &key)?;
     let guardian = Guardian::new(GuardianConfig {
         persona: persona.clone(),
         persona_key: key,
@@ -156,6 +162,7 @@ pub async fn run<B: Backend>(agent: Agent<B>, shutdown: impl Future<Output = ()>
         roster: Arc::clone(&roster),
         policy: Arc::clone(policy),
         paths: paths.clone(),
+        tcp: tcp.clone(),
         units: known_units,
         mouth: mouth.clone(),
         metrics: metrics.clone(),
@@ -174,8 +181,13 @@ pub async fn run<B: Backend>(agent: Agent<B>, shutdown: impl Future<Output = ()>
         mouth: mouth.clone(),
         findings,
     };
-    let routes = peers::routes(Arc::clone(&gossip)).add_service(inspect::service(inspector));
-    let socket = server::serve(&paths.agent_socket(&persona), SOCKET_MODE, &[PEER, INSPECT], routes)?;
+    let routes = || peers::routes(Arc::clone(&gossip)).add_service(inspect::service(inspector.clone()));
+    let socket = server::serve(&paths.agent_socket(&persona), SOCKET_MODE, &[PEER, INSPECT], routes())?;
+    let mut door = None;
+    if let Some(tcp) = tcp {
+        door = tcp.serve(routes(), metrics.clone())?;
+        tasks.spawn(tcp.follow(metrics.clone()));
+    }
     let (drain, draining) = tokio::sync::oneshot::channel::<()>();
     let announce = paths.metrics_address(&format!("agent-{persona}"));
     let (addr, exposition) = (me.agent_metrics, metrics.exposition());
@@ -203,6 +215,9 @@ pub async fn run<B: Backend>(agent: Agent<B>, shutdown: impl Future<Output = ()>
     }
     tasks.abort_all();
     drop(drain);
+    if let Some(door) = door {
+        door.stop().await;
+    }
     socket.stop().await;
     let _ = scrape.task.await;
     ended

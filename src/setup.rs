@@ -6,6 +6,7 @@
 //!   journal that is lost later is not quietly replaced by an empty one, which would give every budget back;
 //! * on a node the users must be there first, and the journal and its folder belong to the warden's.
 
+pub mod certificates;
 pub mod outside;
 pub mod succession;
 

@@ -6,11 +6,13 @@
 //! * A peer that does not keep up loses statements, never the guardian its time.
 
 use super::mind::{self, Message, Mouth};
+use super::tcp::Tcp;
 use super::units::KnownUnits;
 use crate::clock;
 use crate::config::paths::Paths;
 use crate::grpc::client::{Backoff, ConnectError, Connection, connect};
 use crate::grpc::limits::{Admission, Lane};
+use crate::grpc::tls::{self, Holder, Wanted};
 use crate::grpc::{MAX_MESSAGE, Peer, server};
 use crate::metrics::AgentMetrics;
 use crate::protocol::guardian::{GuardianEvent, GuardianInput};
@@ -91,6 +93,10 @@ impl PeerLine {
 enum NoLine {
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Tcp(#[from] tls::ConnectError),
+    #[error("the certificate is that of {holder}, not of the agent of {claimed}")]
+    OtherHolder { claimed: PersonaId, holder: Holder },
     #[error("process {} of user {} is not the agent of {claimed}", peer.pid, peer.uid)]
     Stranger { claimed: PersonaId, peer: Peer },
     #[error("{0}")]
@@ -119,6 +125,7 @@ pub(super) struct Gossip {
     pub(super) roster: Arc<Roster>,
     pub(super) policy: Arc<Policy>,
     pub(super) paths: Paths,
+    pub(super) tcp: Option<Tcp>,
     pub(super) units: KnownUnits,
     pub(super) mouth: Mouth,
     pub(super) metrics: AgentMetrics,
@@ -161,11 +168,26 @@ impl Gossip {
         self.hear(peer.clone(), line, let_go, incoming).await
     }
 
-    /// A client of a peer's, once the process that serves it is known to be the peer's agent.
+    /// A client of a peer's, once what serves it is known to be the peer's agent: by its process, or over TCP by its key.
     async fn client(&self, peer: &PersonaId) -> Result<PeerServiceClient<tonic::transport::Channel>, NoLine> {
-        let Connection { channel, peer: process } = connect(&self.paths.agent_socket(peer)).await?;
-        self.check(peer, process)?;
+        let tcp = self.tcp.as_ref().and_then(|tcp| Some((tcp, tcp.address(peer)?)));
+        let channel = if let Some((tcp, address)) = tcp {
+            tcp.identity.connect(address, Wanted::Agent(peer.clone())).await?.0
+        } else {
+            let Connection { channel, peer: process } = connect(&self.paths.agent_socket(peer)).await?;
+            self.check(peer, process)?;
+            channel
+        };
         Ok(PeerServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
+    }
+
+    /// Whether a request is from who it claims to be.
+    fn check_caller(&self, claimed: &PersonaId, caller: &Caller) -> Result<(), NoLine> {
+        match caller {
+            Caller::Process(process) => self.check(claimed, *process),
+            Caller::Holder(Holder::Agent(persona)) if persona == claimed => Ok(()),
+            Caller::Holder(holder) => Err(NoLine::OtherHolder { claimed: claimed.clone(), holder: holder.clone() }),
+        }
     }
 
     fn check(&self, claimed: &PersonaId, peer: Peer) -> Result<(), NoLine> {
@@ -261,6 +283,23 @@ pub(super) fn routes(gossip: Arc<Gossip>) -> Routes {
     Routes::new(PeerServiceServer::new(PeerSocket { gossip }).max_decoding_message_size(MAX_MESSAGE))
 }
 
+/// Who asks, as far as the transport tells.
+enum Caller {
+    /// On the Unix socket: by the kernel's word.
+    Process(Peer),
+    /// Over TCP: by its certificate.
+    Holder(Holder),
+}
+
+impl Caller {
+    fn of<T>(request: &Request<T>) -> Result<Self, Status> {
+        match tls::holder(request) {
+            Some(holder) => Ok(Self::Holder(holder.clone())),
+            None => server::peer(request).map(Self::Process),
+        }
+    }
+}
+
 struct PeerSocket {
     gossip: Arc<Gossip>,
 }
@@ -273,7 +312,7 @@ impl PeerService for PeerSocket {
         &self,
         request: Request<Streaming<v1::PeerMessage>>,
     ) -> Result<Response<Self::ExchangeStream>, Status> {
-        let process = server::peer(&request)?;
+        let caller = Caller::of(&request)?;
         let mut incoming = request.into_inner();
         let gossip = &self.gossip;
         let claimed = greeting(&mut incoming).await.map_err(|error| Status::invalid_argument(error.to_string()))?;
@@ -283,7 +322,7 @@ impl PeerService for PeerSocket {
         if claimed >= gossip.me {
             return Err(Status::failed_precondition(format!("{} dials {claimed}, not the other way", gossip.me)));
         }
-        gossip.check(&claimed, process).map_err(|error| Status::permission_denied(error.to_string()))?;
+        gossip.check_caller(&claimed, &caller).map_err(|error| Status::permission_denied(error.to_string()))?;
         let (line, PeerLineEnds { outgoing, let_go }) = PeerLine::greeting(&gossip.me);
         let gossip = Arc::clone(gossip);
         tokio::spawn(async move {
@@ -295,8 +334,8 @@ impl PeerService for PeerSocket {
     }
 
     async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<v1::FetchResponse>, Status> {
-        let process = server::peer(&request)?;
-        if !self.gossip.roster.members().any(|member| self.gossip.check(&member.persona, process).is_ok()) {
+        let caller = Caller::of(&request)?;
+        if !self.gossip.roster.members().any(|member| self.gossip.check_caller(&member.persona, &caller).is_ok()) {
             return Err(Status::permission_denied("only agents fetch"));
         }
         let v1::FetchRequest { session_key, seq } = request.into_inner();

@@ -1,5 +1,7 @@
 //! An agent against a warden, wrappers and a PID 1 that the test plays, all over real sockets in one process.
 
+mod tcp;
+
 use super::{Agent, AgentError, run};
 use crate::backend::{ActReport, Backend, BackendError, BackendEvent};
 use crate::config::paths::Paths;

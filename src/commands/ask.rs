@@ -4,12 +4,15 @@ use crate::config::paths::Paths;
 use crate::error::Failure;
 use crate::grpc::MAX_MESSAGE;
 use crate::grpc::client::{ConnectError, connect};
+use crate::grpc::tls::{self, Identity, Material, MaterialError, Place, Wanted};
+use crate::keys;
 use crate::protocol::types::{NameError, SubjectName};
 use crate::wire::v1;
 use crate::wire::v1::inspect_service_client::InspectServiceClient;
 use crate::wire::v1::operator_service_client::OperatorServiceClient;
 use std::future::Future;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -98,6 +101,9 @@ pub enum Silence {
     /// There is no connection.
     #[error(transparent)]
     NoConnection(#[from] ConnectError),
+    /// There is no connection over TCP.
+    #[error(transparent)]
+    NotThere(#[from] tls::ConnectError),
     /// It answered, but not with what was asked for.
     #[error("{}", .0.message())]
     Refused(Box<Status>),
@@ -119,6 +125,12 @@ impl Silence {
             Self::NoConnection(ConnectError::Absent { .. }) => Some(
                 "is it running? `zeta-bft up`, or `systemctl status zeta-bft-warden`; with --dir, name the same folder",
             ),
+            Self::NotThere(tls::ConnectError::NotTrusted { .. }) => {
+                Some("is this the address of an agent of that node, and the roster in the folder the present one?")
+            }
+            Self::NotThere(tls::ConnectError::Unwelcome { .. }) => {
+                Some("has it ended, or was it taken back there? `zeta-bft certify --inspector` renews it")
+            }
             Self::Refused(status) if status.code() == Code::PermissionDenied => {
                 Some("orders are root's (under `up`, those of the user that runs it)")
             }
@@ -137,12 +149,56 @@ pub async fn inspect<T, F>(socket: &Path, question: impl FnOnce(Inspect) -> F) -
 where
     F: Future<Output = Result<Response<T>, Status>>,
 {
-    within(PATIENCE, async {
-        let channel = connect(socket).await?.channel;
-        let client = InspectServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-        answer(question(client).await)
-    })
-    .await
+    within(PATIENCE, async { ask_over(connect(socket).await?.channel, question).await }).await
+}
+
+async fn ask_over<T, F>(channel: Channel, question: impl FnOnce(Inspect) -> F) -> Result<T, Silence>
+where
+    F: Future<Output = Result<Response<T>, Status>>,
+{
+    answer(question(InspectServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE)).await)
+}
+
+/// An agent of another machine, and as whom it is asked.
+#[derive(Debug)]
+pub struct Remote {
+    identity: Identity,
+    address: SocketAddr,
+}
+
+impl Remote {
+    /// `address`: host and port. `folder`: what `certify --inspector` made.
+    ///
+    /// # Errors
+    /// [`Failure`] when the host has no address, or the folder makes no sense.
+    pub async fn new(address: &str, folder: &Path) -> Result<Self, Failure> {
+        let mut found = tokio::net::lookup_host(address).await.map_err(|error| {
+            Failure::new(format!("{address}: {error}")).hint("say host and port, such as 10.0.0.1:9484").code(3)
+        })?;
+        let nowhere = || Failure::new(format!("{address} has no address")).code(3);
+        let (address, place) = (found.next().ok_or_else(nowhere)?, Place::of_inspector(folder));
+        let unfit = |error: MaterialError| {
+            Failure::new(error).hint("`--identity` names the folder that `zeta-bft certify --inspector` made").code(3)
+        };
+        let key = keys::load(&folder.join("inspector.pem")).map_err(|error| Failure::new(error).code(3))?;
+        Material::read(&place).and_then(|made| made.check_own(&key.public(), &place)).map_err(unfit)?;
+        Ok(Self { identity: Identity::new(place, &key)?, address })
+    }
+
+    /// Asks it.
+    ///
+    /// # Errors
+    /// [`Silence`].
+    pub async fn inspect<T, F>(&self, question: impl FnOnce(Inspect) -> F) -> Result<T, Silence>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        within(PATIENCE, async {
+            let (channel, _) = self.identity.connect(self.address, Wanted::AnyAgent).await?;
+            ask_over(channel, question).await
+        })
+        .await
+    }
 }
 
 /// Gives the warden an order, and prints its answer.

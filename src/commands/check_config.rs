@@ -70,9 +70,14 @@ fn summary(settings: &Settings) -> String {
             q.saturating_sub(f + 1),
         )
     };
+    let listeners: Vec<_> = settings.tcp.iter().map(|(persona, tcp)| format!("{persona} on {}", tcp.listen)).collect();
+    let tcp = match listeners[..] {
+        [] => String::new(),
+        _ => format!("tcp, mutual TLS: {}\n", listeners.join(", ")),
+    };
     let subjects: Vec<_> = policy.subjects.keys().map(|subject| subject.as_str()).collect();
     format!(
-        "OK: node {} of cluster {}\nmode {mode}{}\n{} personas of {} vendors, f = {f}, q = {q}\n{}{}subjects: {}\npolicy {}\n",
+        "OK: node {} of cluster {}\nmode {mode}{}\n{} personas of {} vendors, f = {f}, q = {q}\n{}{}subjects: {}\n{tcp}policy {}\n",
         settings.node,
         settings.cluster,
         if policy.drill { " (DRILL: budgets or cool-downs are lifted)" } else { "" },

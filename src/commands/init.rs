@@ -77,6 +77,10 @@ pub fn run(paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
         made.roster.f(),
         made.roster.q()
     );
+    let by_tcp = !made.settings.tcp.is_empty();
+    if by_tcp {
+        super::certify::first(paths, &made.roster)?;
+    }
     let done = match paths.dir() {
         Some(_) => ExitCode::SUCCESS,
         None => follow(&made.settings, args.no_start, false),
@@ -87,6 +91,9 @@ pub fn run(paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
     };
     say!("\nnext:");
     say!("  move {} off this node: whoever has it decides who votes", paths.operator_key().display());
+    if by_tcp {
+        say!("  move {} off this node as well: it signs certificates for TCP", paths.ca_key().display());
+    }
     say!("  read {}, then run `{again} check-config`", paths.node_toml().display());
     match made.settings.policy.mode {
         Mode::Observe => say!(

@@ -13,6 +13,7 @@ macro_rules! complain {
 pub mod agent;
 pub mod approve;
 pub mod ask;
+pub mod certify;
 pub mod check_config;
 pub mod completions;
 pub mod daemon;
@@ -84,6 +85,8 @@ enum Command {
     Init(init::Args),
     /// Makes one key.
     Keygen(keygen::Args),
+    /// Makes the certificates for TCP, or renews them.
+    Certify(certify::Args),
     /// Signs who may vote, when personas or keys have changed.
     Roster(roster::Args),
     /// Reads the configuration and says what is wrong with it.
@@ -138,6 +141,7 @@ impl Cli {
             Command::Readmit(args) => readmit::run(&paths, args),
             Command::Init(args) => init::run(&paths, args),
             Command::Keygen(args) => keygen::run(&paths, args),
+            Command::Certify(args) => certify::run(&paths, args),
             Command::Roster(args) => roster::run(&paths, args),
             Command::CheckConfig(args) => check_config::run(&paths, args),
             Command::Doctor(args) => doctor::run(&paths, args),

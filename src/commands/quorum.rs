@@ -1,6 +1,6 @@
 //! `zeta-bft quorum`
 
-use super::ask::{Silence, block_on, inspect, json_line, plain, print, subject};
+use super::ask::{Inspect, Remote, Silence, block_on, inspect, json_line, plain, print, subject};
 use crate::config::paths::Paths;
 use crate::error::Failure;
 use crate::grpc::client::Backoff;
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 /// Who sees what, who voted, and how much failure can still be borne.
 ///
-/// Asks the warden; if it is silent, the agents, whose word is marked unverified.
+/// Asks the warden; if it is silent, the agents, whose word is marked unverified. From elsewhere only agents can be asked.
 ///
 /// Exit code: 0 healthy, 1 degraded, 2 lost, 3 the warden could not be asked.
 #[derive(Debug, clap::Args)]
@@ -28,6 +28,19 @@ pub struct Args {
     /// Go on showing it, after every change.
     #[arg(long)]
     watch: bool,
+    /// Ask the agent that listens there on TCP, with mutual TLS, instead of this machine's warden.
+    #[arg(long, value_name = "HOST:PORT", requires = "identity")]
+    connect: Option<String>,
+    /// As whom: the folder that `zeta-bft certify --inspector` made.
+    #[arg(long, value_name = "DIR", requires = "connect")]
+    identity: Option<PathBuf>,
+}
+
+/// Who is asked.
+#[derive(Debug)]
+enum Whom<'a> {
+    Here(&'a Paths),
+    There(Remote),
 }
 
 /// Runs the command.
@@ -37,10 +50,14 @@ pub struct Args {
 pub fn run(paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
     let request = QuorumRequest { subject: args.subject.as_ref().map(ToString::to_string) };
     block_on(async {
+        let whom = match (&args.connect, &args.identity) {
+            (Some(address), Some(folder)) => Whom::There(Remote::new(address, folder).await?),
+            _ => Whom::Here(paths),
+        };
         if args.watch {
-            return watch(paths, &args, request).await;
+            return watch(&whom, &args, request).await;
         }
-        let view = ask(paths, &request).await?;
+        let view = ask(&whom, &request).await?;
         show(&view, args.json)?;
         Ok(ExitCode::from(exit_code(&view)))
     })
@@ -51,7 +68,15 @@ fn show(view: &QuorumView, json: bool) -> Result<(), Failure> {
 }
 
 /// The warden's view, or else that of the first agent that answers.
-async fn ask(paths: &Paths, request: &QuorumRequest) -> Result<QuorumView, Failure> {
+async fn ask(whom: &Whom<'_>, request: &QuorumRequest) -> Result<QuorumView, Failure> {
+    let paths = match whom {
+        Whom::Here(paths) => paths,
+        Whom::There(remote) => {
+            let asked = remote.inspect(async |mut client| client.quorum(request.clone()).await);
+            let view = asked.await.map_err(Silence::into_failure)?;
+            return Ok(QuorumView { verified: false, ..view });
+        }
+    };
     let silence = match ask_at(&paths.inspect_socket(), request).await {
         Ok(view) => return Ok(view),
         Err(silence) if silence.is_refusal() => return Err(silence.into_failure()),
@@ -92,7 +117,7 @@ fn agent_sockets(run: &Path) -> Vec<PathBuf> {
 }
 
 /// Shows every view until interrupted; a daemon that went away is asked again.
-async fn watch(paths: &Paths, args: &Args, request: QuorumRequest) -> Result<ExitCode, Failure> {
+async fn watch(whom: &Whom<'_>, args: &Args, request: QuorumRequest) -> Result<ExitCode, Failure> {
     let clear = !args.json && std::io::stdout().is_terminal();
     let (mut backoff, mut shown) = (Backoff::new(), false);
     let refresh = |view: &QuorumView| {
@@ -103,16 +128,22 @@ async fn watch(paths: &Paths, args: &Args, request: QuorumRequest) -> Result<Exi
     };
     loop {
         let wish = request.clone();
-        match inspect(&paths.inspect_socket(), async |mut client| client.watch(wish).await).await {
+        let question = async |mut client: Inspect| client.watch(wish).await;
+        let begun = match whom {
+            Whom::Here(paths) => inspect(&paths.inspect_socket(), question).await,
+            Whom::There(remote) => remote.inspect(question).await,
+        };
+        match begun {
             Ok(mut views) => {
-                while let Ok(Some(view)) = views.message().await {
+                while let Ok(Some(mut view)) = views.message().await {
+                    view.verified &= matches!(whom, Whom::Here(_));
                     backoff.reset();
                     shown = true;
                     refresh(&view)?;
                 }
             }
             Err(silence) if silence.is_refusal() => return Err(silence.into_failure()),
-            Err(_) => match ask(paths, &request).await {
+            Err(_) => match ask(whom, &request).await {
                 Ok(view) => refresh(&view)?,
                 Err(failure) if !shown => return Err(failure),
                 Err(failure) => complain!("{failure}"),

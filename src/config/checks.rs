@@ -9,7 +9,7 @@ use super::paths::Paths;
 use super::settings::{CommandSettings, FaultPattern, PersonaSettings, Settings, default_probe};
 use super::source::{Place, remark_on};
 use super::users::{self, Users};
-use super::{ConfigError, k3s, never, patterns, timing};
+use super::{ConfigError, k3s, never, patterns, tcp, timing};
 use crate::protocol::evidence::{ExitZero, Reason};
 use crate::protocol::policy::{Action, BudgetPolicy, Consent, Mode, Policy, RungPolicy, SubjectKind, SubjectPolicy};
 use crate::protocol::roster::check_counts;
@@ -41,7 +41,7 @@ const VENDORS: &[&str] = &[
 ];
 
 /// Names that would collide with a key file, or with a word of the command line.
-const RESERVED: &[&str] = &["all", "k3s", "node", "operator", "warden"];
+const RESERVED: &[&str] = &["all", "ca", "k3s", "node", "operator", "warden"];
 
 const TICK_INTERVAL: Duration = Duration::from_secs(60);
 const TICK_LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -92,6 +92,7 @@ pub(super) fn settings(inputs: &Inputs, paths: &Paths, users: &Users) -> Result<
         f,
         q,
         k3s: each_k3s(inputs, &subjects)?,
+        tcp: tcp::from_inputs(inputs, &personas)?,
         personas,
         policy: Arc::new(Policy {
             digest: super::digest::of(&subjects, node_per_day),
@@ -330,6 +331,12 @@ fn addresses(inputs: &Inputs, settings: &Settings) -> Result<(), ConfigError> {
             return Err(
                 inputs.complain(format!("{first} and {whose} have one scrape address, {address}: see [metrics]"))
             );
+        }
+    }
+    for (id, tcp) in &settings.tcp {
+        if let Some(first) = taken.get(&tcp.listen) {
+            let listen = tcp.listen;
+            return Err(inputs.complain(format!("[tcp.{id}] listens on {listen}, the scrape address of {first}")));
         }
     }
     Ok(())

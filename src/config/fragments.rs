@@ -27,6 +27,8 @@ pub(super) struct Fragment {
     #[serde(default)]
     pub subjects: BTreeMap<Spanned<String>, SubjectFragment>,
     #[serde(default)]
+    pub tcp: BTreeMap<Spanned<String>, TcpFragment>,
+    #[serde(default)]
     pub policy: PolicyFragment,
     pub page: Written<PageFragment>,
     #[serde(default)]
@@ -117,6 +119,14 @@ pub(super) struct BudgetFragment {
     pub capacity: Written<u32>,
     pub refill: Written<Length>,
     pub per_day: Written<u32>,
+}
+
+/// `[tcp.NAME]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TcpFragment {
+    pub listen: Written<SocketAddr>,
+    pub address: Written<SocketAddr>,
 }
 
 /// `[policy]`

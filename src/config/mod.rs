@@ -19,6 +19,7 @@ pub mod roster;
 pub mod rung;
 pub mod settings;
 mod source;
+pub mod tcp;
 mod templates;
 #[cfg(test)]
 mod tests;

@@ -97,6 +97,26 @@ impl Paths {
     pub fn persona_key(&self, persona: &PersonaId) -> PathBuf {
         self.keys().join(format!("{persona}.pem"))
     }
+    /// The key of the CA that signs certificates for TCP: belongs offline, beside the operator's.
+    pub fn ca_key(&self) -> PathBuf {
+        self.keys().join("ca.pem")
+    }
+    /// Certificates for TCP; everybody may read them.
+    pub fn tls(&self) -> PathBuf {
+        self.config.join("tls")
+    }
+    /// The certificate of that CA.
+    pub fn tls_ca(&self) -> PathBuf {
+        self.tls().join("ca.crt")
+    }
+    /// The certificate of a persona's agent, by the persona's name.
+    pub fn tls_certificate(&self, persona: &str) -> PathBuf {
+        self.tls().join(format!("{persona}.crt"))
+    }
+    /// A certificate for each of those who may look over TCP; one that is taken away counts no more.
+    pub fn tls_inspectors(&self) -> PathBuf {
+        self.tls().join("inspectors")
+    }
     /// The warden's journal.
     pub fn journal(&self) -> PathBuf {
         self.state.join("warden/warden.journal")

@@ -2,6 +2,7 @@
 
 use super::k3s::K3sConfig;
 use super::paths::Paths;
+use super::tcp::TcpSettings;
 use crate::protocol::evidence::Reason;
 use crate::protocol::policy::{Policy, Timing};
 use crate::protocol::types::{ClusterId, NodeId, PersonaId, SubjectName, VendorId};
@@ -29,6 +30,8 @@ pub struct Settings {
     pub personas: BTreeMap<PersonaId, PersonaSettings>,
     /// How each k3s is looked at, by its subject's name.
     pub k3s: BTreeMap<SubjectName, K3sConfig>,
+    /// Agents that listen on TCP, by persona.
+    pub tcp: BTreeMap<PersonaId, TcpSettings>,
     /// Subjects, ladders, budgets, deadlines.
     pub policy: Arc<Policy>,
     /// How a human is called, beside log and metric.

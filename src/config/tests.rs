@@ -1,6 +1,7 @@
 //! Bad configurations and their exact complaints; good ones and what becomes of them.
 
 mod k3s;
+mod tcp;
 
 use super::*;
 use crate::protocol::evidence::Reason;

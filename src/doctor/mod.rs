@@ -20,6 +20,7 @@ pub mod rights;
 pub mod runtime;
 pub mod set_up;
 pub mod sudoers;
+pub mod tcp;
 pub mod tools;
 #[cfg(test)]
 pub(crate) mod tree;

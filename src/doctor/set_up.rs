@@ -3,6 +3,8 @@
 use super::accounts::{Accounts, Cast, Role};
 use super::finding::{Group, Section};
 use super::node::{Kind, Node, Unread};
+use super::tcp;
+use crate::clock;
 use crate::config::paths::Paths;
 use crate::config::{self, ConfigError, Settings, roster};
 use crate::files;
@@ -103,6 +105,7 @@ pub fn check(settings: &Settings) -> Section {
             section.skipped("operator-key", "operator.pem", why);
         }
     }
+    tcp::check(settings, roster.as_deref(), clock::unix().as_secs(), &mut section);
     check_journal(&paths.journal(), &mut section);
     let epoch = roster.map_or_else(String::new, |roster| format!("roster {}, ", roster.epoch()));
     let personas = settings.personas.len();

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 
@@ -90,22 +91,32 @@ async fn dial(path: &Path) -> Result<Connection, ConnectError> {
     };
     let stream = UnixStream::connect(path).await.map_err(refused)?;
     let peer = Peer::of(&stream).map_err(refused)?;
+    let channel =
+        channel_over(stream).await.map_err(|source| ConnectError::Handshake { path: path.to_owned(), source })?;
+    Ok(Connection { channel, peer })
+}
+
+/// HTTP/2 over one stream, and over no other once that has broken.
+pub(super) async fn channel_over<S>(stream: S) -> Result<Channel, tonic::transport::Error>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let stream = Mutex::new(Some(stream));
     let once = tower::service_fn(move |_: tonic::codegen::http::Uri| {
         let stream = stream.lock().ok().and_then(|mut stream| stream.take());
         std::future::ready(
-            stream.map(hyper_util::rt::TokioIo::new).ok_or_else(|| std::io::Error::from(ErrorKind::ConnectionAborted)),
+            stream
+                .map(hyper_util::rt::TokioIo::new)
+                .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::ConnectionAborted)),
         )
     });
     // The address is never resolved: the connector above ignores it.
-    let channel = Endpoint::from_static("http://localhost")
+    Endpoint::from_static("http://localhost")
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true)
         .connect_with_connector(once)
         .await
-        .map_err(|source| ConnectError::Handshake { path: path.to_owned(), source })?;
-    Ok(Connection { channel, peer })
 }
 
 /// How long to wait before the next attempt: 50 ms, doubling to 2 s, each shortened by up to a half at random, so that

@@ -2,7 +2,7 @@
 //!
 //! * Each connection has an [`Admission`] of its own. What exceeds it is dropped unverified: checking a signature is the
 //!   dearest thing a stranger can make us do.
-//! * [`Guests`] counts connections by user: nobody who holds many keeps the others out.
+//! * [`Guests`] counts connections by user, or by holder of a certificate: nobody who holds many keeps the others out.
 //! * [`Sparing`] keeps the log: what a stranger can bring about again and again is said once a minute, and counted.
 //! * An [`Inbox`] keeps votes in a queue of their own, so that a flood of heartbeats never delays a vote. A full queue
 //!   refuses; it never blocks and never grows.
@@ -82,46 +82,52 @@ impl Sparing {
     }
 }
 
-/// Who is connected to one socket.
-#[derive(Debug, Default)]
-pub struct Guests {
-    by_user: Mutex<BTreeMap<u32, usize>>,
+/// Who is connected to one socket or port, by user or by holder of a certificate.
+#[derive(Debug)]
+pub struct Guests<K: Ord> {
+    by_guest: Mutex<BTreeMap<K, usize>>,
 }
 
-impl Guests {
+impl<K: Ord> Default for Guests<K> {
+    fn default() -> Self {
+        Self { by_guest: Mutex::default() }
+    }
+}
+
+impl<K: Ord + Clone> Guests<K> {
     /// Connections at once of one user. Each persona has an agent and a wrapper: a few of each user is usual.
     pub const OF_ONE_USER: usize = 48;
     /// Connections at once of all users: more than f personas can hold with both of their users.
     pub const ALL: usize = 256;
 
-    /// A place for one more connection of this user, until it is dropped; `None` when there is none left.
-    pub fn admit(self: &Arc<Self>, uid: u32) -> Option<Place> {
-        let mut by_user = self.by_user.lock().unwrap_or_else(PoisonError::into_inner);
-        if by_user.values().sum::<usize>() >= Self::ALL {
+    /// A place for one more connection of this guest, until it is dropped; `None` when there is none left.
+    pub fn admit(self: &Arc<Self>, guest: K) -> Option<Place<K>> {
+        let mut by_guest = self.by_guest.lock().unwrap_or_else(PoisonError::into_inner);
+        if by_guest.values().sum::<usize>() >= Self::ALL {
             return None;
         }
-        let held = by_user.entry(uid).or_default();
+        let held = by_guest.entry(guest.clone()).or_default();
         if *held >= Self::OF_ONE_USER {
             return None;
         }
         *held += 1;
-        Some(Place { guests: Arc::clone(self), uid })
+        Some(Place { guests: Arc::clone(self), guest })
     }
 }
 
 /// One connection's place among [`Guests`].
 #[derive(Debug)]
-pub struct Place {
-    guests: Arc<Guests>,
-    uid: u32,
+pub struct Place<K: Ord> {
+    guests: Arc<Guests<K>>,
+    guest: K,
 }
 
-impl Drop for Place {
+impl<K: Ord> Drop for Place<K> {
     fn drop(&mut self) {
-        let mut by_user = self.guests.by_user.lock().unwrap_or_else(PoisonError::into_inner);
-        match by_user.get_mut(&self.uid) {
+        let mut by_guest = self.guests.by_guest.lock().unwrap_or_else(PoisonError::into_inner);
+        match by_guest.get_mut(&self.guest) {
             Some(held) if *held > 1 => *held -= 1,
-            _ => drop(by_user.remove(&self.uid)),
+            _ => drop(by_guest.remove(&self.guest)),
         }
     }
 }
@@ -269,7 +275,7 @@ mod tests {
     fn a_user_who_holds_all_it_may_keeps_nobody_else_out() {
         let guests = Arc::new(Guests::default());
         let mut hoard: Vec<_> = std::iter::from_fn(|| guests.admit(1000)).collect();
-        assert_eq!(hoard.len(), Guests::OF_ONE_USER);
+        assert_eq!(hoard.len(), Guests::<u32>::OF_ONE_USER);
         // With f = 2: two personas, each with an agent's and a wrapper's user.
         for uid in 1001..1004 {
             hoard.extend(std::iter::from_fn(|| guests.admit(uid)));
@@ -278,7 +284,7 @@ mod tests {
         drop(hoard);
         assert!(guests.admit(1000).is_some());
         let all: Vec<_> = (0..1000).flat_map(|uid| guests.admit(uid)).collect();
-        assert_eq!(all.len(), Guests::ALL - 1);
+        assert_eq!(all.len(), Guests::<u32>::ALL - 1);
     }
 
     #[tokio::test]

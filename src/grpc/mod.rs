@@ -1,11 +1,13 @@
-//! gRPC over Unix sockets: servers, clients, limits.
+//! gRPC over Unix sockets, and over TCP with mutual TLS ([`tls`]): servers, clients, limits.
 //!
-//! The transport is a seam: services and callers see [`Peer`], `Routes` and `Channel` only. What listens and what dials
-//! is behind [`server::serve`] and [`client::connect`], so that TCP with mTLS can stand beside Unix sockets.
+//! The transport is a seam: services and callers see [`Peer`], [`tls::Holder`], `Routes` and `Channel` only. What listens and
+//! what dials is behind [`server::serve`] and [`client::connect`], [`tls::serve`] and [`tls::Identity::connect`].
 
 pub mod client;
 pub mod limits;
+mod running;
 pub mod server;
+pub mod tls;
 
 #[cfg(test)]
 mod tests;

@@ -6,41 +6,22 @@
 //!   for ever: HTTP/2 pings find the dead ones.
 
 use super::limits::{Guests, Place, Sparing};
+use super::running::{Accepted, Phase, Running, reached};
 use super::{MAX_SOCKET_PATH, Peer};
 use crate::clock;
-use crate::wire;
-use axum::extract::Request;
-use axum::middleware::Next;
-use axum::response::Response;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 use tonic::Status;
 use tonic::service::Routes;
-use tonic::transport::server::Connected;
 
-/// Streams at once on one connection.
-const MAX_STREAMS: u32 = 32;
-/// Longest until an answer begins.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-/// How often an idle connection is tried, and how long the answer may take.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
-/// Longest that open calls may take once the server is to stop.
-const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 /// Wait after a failed accept, as when no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// The one call whose answer begins when its stream ends.
-const UNTIMED: &str = "/zeta.bft.v1.WardenService/Submit";
-
 /// Why a socket is not served.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -81,23 +62,10 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// How far a server is. Only ever rises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
-    /// Takes connections.
-    Serving,
-    /// Takes no more; open calls may end.
-    Draining,
-    /// What is still open is cut.
-    Cut,
-}
-
 /// A running server. Stops when dropped, without waiting.
 #[derive(Debug)]
 pub struct Server {
-    phase: watch::Sender<Phase>,
-    task: JoinHandle<()>,
-    health: tonic_health::server::HealthReporter,
+    running: Running,
     path: PathBuf,
     inode: u64,
 }
@@ -105,12 +73,7 @@ pub struct Server {
 impl Server {
     /// Takes no more connections, lets open calls end (for at most a second), cuts the rest, and removes the socket.
     pub async fn stop(mut self) {
-        self.health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
-        self.phase.send_replace(Phase::Draining);
-        if tokio::time::timeout(DRAIN_LIMIT, &mut self.task).await.is_err() {
-            self.phase.send_replace(Phase::Cut);
-            let _ = tokio::time::timeout(DRAIN_LIMIT, &mut self.task).await;
-        }
+        self.running.stop().await;
     }
 
     /// The socket.
@@ -120,13 +83,13 @@ impl Server {
 
     /// Returns when the server has ended by itself, which it does not unless something is very wrong.
     pub async fn ended(&mut self) {
-        let _ = (&mut self.task).await;
+        self.running.ended().await;
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.phase.send_replace(Phase::Cut);
+        self.running.cut();
         // A successor may have bound the path anew.
         if std::fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == self.inode) {
             let _ = std::fs::remove_file(&self.path);
@@ -141,32 +104,10 @@ impl Drop for Server {
 /// [`ServeError`] when the socket cannot be had.
 pub fn serve(path: &Path, mode: u32, services: &[&'static str], routes: Routes) -> Result<Server, ServeError> {
     let (listener, inode) = listen(path, mode)?;
-    let (health, health_service) = tonic_health::server::health_reporter();
-    let routes = routes.add_service(health_service).add_service(reflection(services).build_v1()?);
-    let routes = Routes::from(routes.into_axum_router().layer(axum::middleware::from_fn(limit_time)));
-
-    let (phase, phases) = watch::channel(Phase::Serving);
     let (accepted, incoming) = mpsc::channel(1);
-    let server = tonic::transport::Server::builder()
-        .max_concurrent_streams(MAX_STREAMS)
-        .http2_keepalive_interval(Some(KEEP_ALIVE))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE))
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(
-            tokio_stream::wrappers::ReceiverStream::new(incoming),
-            reached(phases.clone(), Phase::Draining),
-        );
-    tokio::spawn(accept(listener, accepted, phases));
-    let (reporter, names, place) = (health.clone(), services.to_vec(), path.to_owned());
-    let task = tokio::spawn(async move {
-        for name in names {
-            reporter.set_service_status(name, tonic_health::ServingStatus::Serving).await;
-        }
-        if let Err(error) = server.await {
-            tracing::error!(path = %place.display(), %error, "server ended");
-        }
-    });
-    Ok(Server { phase, task, health, path: path.to_owned(), inode })
+    let running = Running::start(services, routes, incoming, path.display().to_string())?;
+    tokio::spawn(accept(listener, accepted, running.phases()));
+    Ok(Server { running, path: path.to_owned(), inode })
 }
 
 /// Who sent a request.
@@ -174,29 +115,15 @@ pub fn serve(path: &Path, mode: u32, services: &[&'static str], routes: Routes) 
 /// # Errors
 /// `UNAUTHENTICATED` when the transport does not tell.
 pub fn peer<T>(request: &tonic::Request<T>) -> Result<Peer, Status> {
-    let info = request.extensions().get::<Peer>();
-    info.copied().ok_or_else(|| Status::unauthenticated("the kernel does not tell who asks"))
+    let guest = request.extensions().get::<Guest>();
+    guest.map(|guest| guest.peer).ok_or_else(|| Status::unauthenticated("the kernel does not tell who asks"))
 }
 
-fn reflection<'a>(services: &[&'static str]) -> tonic_reflection::server::Builder<'a> {
-    let builder = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(wire::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .with_service_name("grpc.health.v1.Health");
-    services.iter().fold(builder, |builder, name| builder.with_service_name(*name))
-}
-
-async fn limit_time(request: Request, next: Next) -> Response {
-    if request.uri().path() == UNTIMED {
-        return next.run(request).await;
-    }
-    tokio::time::timeout(ANSWER_LIMIT, next.run(request))
-        .await
-        .unwrap_or_else(|_| Status::deadline_exceeded("no answer in time").into_http())
-}
-
-async fn reached(mut phases: watch::Receiver<Phase>, wanted: Phase) {
-    let _ = phases.wait_for(|phase| *phase >= wanted).await;
+/// A connection's process and its place.
+#[derive(Clone)]
+struct Guest {
+    peer: Peer,
+    _place: Arc<Place<u32>>,
 }
 
 fn listen(path: &Path, mode: u32) -> Result<(UnixListener, u64), ServeError> {
@@ -248,7 +175,7 @@ fn clear_stale(path: &Path) -> Result<(), ServeError> {
 
 async fn accept(
     listener: UnixListener,
-    accepted: mpsc::Sender<std::io::Result<Accepted>>,
+    accepted: mpsc::Sender<std::io::Result<Accepted<UnixStream, Guest>>>,
     phases: watch::Receiver<Phase>,
 ) {
     let mut stopped = std::pin::pin!(reached(phases.clone(), Phase::Draining));
@@ -271,8 +198,9 @@ async fn accept(
         };
         match connection {
             Ok((stream, peer, Some(place))) => {
-                let cut = Box::pin(reached(phases.clone(), Phase::Cut));
-                if accepted.send(Ok(Accepted { stream, peer, cut, _place: place })).await.is_err() {
+                let guest = Guest { peer, _place: Arc::new(place) };
+                let connection = Accepted::new(stream, guest, reached(phases.clone(), Phase::Cut));
+                if accepted.send(Ok(connection)).await.is_err() {
                     return;
                 }
             }
@@ -287,45 +215,5 @@ async fn accept(
                 }
             }
         }
-    }
-}
-
-/// A connection with its process and its place.
-struct Accepted {
-    stream: UnixStream,
-    peer: Peer,
-    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
-    _place: Place,
-}
-
-impl Connected for Accepted {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        self.peer
-    }
-}
-
-impl AsyncRead for Accepted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        // As if the other end had closed it.
-        if self.cut.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Accepted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

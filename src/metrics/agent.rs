@@ -2,12 +2,14 @@
 
 use super::committee::{CommitteeMetrics, Meanings, of_personas};
 use super::{Closed, Exposition, FloatGauge, registry, unix_seconds};
+use crate::grpc::tls::{Material, Outcome};
 use crate::observe::k3s::Look;
 use crate::observe::k3s::check::Check;
 use crate::protocol::evidence::Verdict;
 use crate::protocol::guardian::GuardianEvent;
 use crate::protocol::policy::{Policy, SubjectKind};
 use crate::protocol::types::{PersonaId, SubjectName, Timestamp};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
 /// What an agent shows. Clones share the numbers.
@@ -18,6 +20,8 @@ pub struct AgentMetrics {
     peer_progress: Closed<FloatGauge, 1>,
     self_health: Gauge,
     k3s_probe: Closed<Gauge, 2>,
+    tls_handshakes: Closed<Counter, 1>,
+    tls_end: Closed<FloatGauge, 1>,
 }
 
 impl AgentMetrics {
@@ -53,7 +57,22 @@ impl AgentMetrics {
         for (name, _) in policy.subjects.iter().filter(|(_, subject)| subject.kind == SubjectKind::K3s) {
             Check::ALL.iter().for_each(|check| k3s_probe.set([name.as_str(), check.as_str()], -1));
         }
-        Self { exposition: Exposition::new(r), committee, peer_progress, self_health, k3s_probe }
+        let tls_handshakes = Closed::new(
+            &mut r,
+            "zeta_bft_tls_handshakes",
+            "Handshakes of who connected over TCP, by how they ended",
+            ["result"],
+            Outcome::ALL.iter().map(|outcome| [outcome.as_str()]),
+        );
+        let tls_end = Closed::new(
+            &mut r,
+            "zeta_bft_tls_certificate_end_timestamp_seconds",
+            "When the certificate ends that this agent shows over TCP, and when the one of the CA does; 0 while there is none of use",
+            ["certificate"],
+            [["own"], ["ca"]],
+        );
+        let exposition = Exposition::new(r);
+        Self { exposition, committee, peer_progress, self_health, k3s_probe, tls_handshakes, tls_end }
     }
 
     /// What `/metrics` renders.
@@ -95,6 +114,19 @@ impl AgentMetrics {
         for check in Check::ALL {
             let value = check.of(look).map_or(-1, i64::from);
             self.k3s_probe.set([subject.as_str(), check.as_str()], value);
+        }
+    }
+
+    /// How a handshake over TCP ended.
+    pub fn tls_handshake(&self, outcome: Outcome) {
+        self.tls_handshakes.count([outcome.as_str()]);
+    }
+
+    /// The certificates that are in use, if any.
+    pub fn tls_material(&self, material: Option<&Material>) {
+        let ends = material.map_or((0, 0), |material| (material.own_end(), material.ca_end()));
+        for (certificate, end) in [("own", ends.0), ("ca", ends.1)] {
+            self.tls_end.set_float([certificate], std::time::Duration::from_secs(end).as_secs_f64());
         }
     }
 

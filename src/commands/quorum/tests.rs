@@ -131,7 +131,7 @@ fn the_json_of_a_view_has_the_names_of_the_contract() {
 fn without_a_warden_and_agents_the_failure_says_so_with_exit_code_3() {
     let dir = tempfile::tempdir().unwrap();
     let paths = Paths::below(dir.path());
-    let args = Args { subject: None, json: false, watch: false };
+    let args = Args { subject: None, json: false, watch: false, connect: None, identity: None };
     let text = run(&paths, args).unwrap_err().to_string();
     assert!(text.contains("inspect.sock") && text.contains("hint: is it running?"), "{text}");
 }

@@ -1,0 +1,223 @@
+//! The listening end: handshakes side by side, each with a deadline, and only then gRPC.
+
+use super::identity::Identity;
+use super::{HANDSHAKE_LIMIT, HANDSHAKES, Holder, Outcome};
+use crate::clock;
+use crate::grpc::limits::{Guests, Place, Sparing};
+use crate::grpc::running::{Accepted, Phase, Running, reached};
+use crate::grpc::server::ServeError;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tonic::service::Routes;
+
+/// Wait after a failed accept, as when no file descriptor is left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often an address that cannot be had yet is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+
+/// A running server. Stops when dropped, without waiting.
+#[derive(Debug)]
+pub struct TcpServer {
+    running: Running,
+    bound: watch::Receiver<Option<SocketAddr>>,
+    identity: Identity,
+}
+
+impl TcpServer {
+    /// When the certificate that it shows ends, in seconds since 1970; `None` while it can show none.
+    pub fn certificate_end(&self) -> Option<u64> {
+        self.identity.standing().map(|standing| standing.material.own_end())
+    }
+
+    /// Where it listens, once it does.
+    pub async fn address(&self) -> Option<SocketAddr> {
+        let mut bound = self.bound.clone();
+        bound.wait_for(Option::is_some).await.ok().and_then(|address| *address)
+    }
+
+    /// Takes no more connections, lets open calls end (for at most a second), cuts the rest.
+    pub async fn stop(mut self) {
+        self.running.stop().await;
+    }
+}
+
+impl Drop for TcpServer {
+    fn drop(&mut self) {
+        self.running.cut();
+    }
+}
+
+/// A connection's holder and its place.
+#[derive(Clone)]
+pub(super) struct Guest {
+    pub(super) holder: Holder,
+    _place: Arc<Place<Holder>>,
+}
+
+/// Who sent a request over TCP; `None` when it came another way.
+pub fn holder<T>(request: &tonic::Request<T>) -> Option<&Holder> {
+    request.extensions().get::<Guest>().map(|guest| &guest.holder)
+}
+
+/// Serves `routes` on an address, as [`crate::grpc::server::serve`] does on a Unix socket, to holders of pinned certificates.
+/// `seen` is told how each handshake ended. An address that cannot be had is tried again for ever: the interface of a container
+/// may come later. Must be called inside a runtime.
+///
+/// # Errors
+/// [`ServeError::Reflection`].
+pub fn serve(
+    address: SocketAddr,
+    services: &[&'static str],
+    routes: Routes,
+    identity: Identity,
+    seen: impl Fn(Outcome) + Send + Sync + 'static,
+) -> Result<TcpServer, ServeError> {
+    let (accepted, incoming) = mpsc::channel(1);
+    let running = Running::start(services, routes, incoming, address.to_string())?;
+    let door = Arc::new(Door {
+        identity: identity.clone(),
+        accepted,
+        phases: running.phases(),
+        guests: Arc::default(),
+        seen: Box::new(seen),
+        refusals: std::sync::Mutex::default(),
+    });
+    let (binds, bound) = watch::channel(None);
+    tokio::spawn(async move {
+        let stopped = reached(door.phases.clone(), Phase::Draining);
+        tokio::select! {
+            () = stopped => {}
+            () = Arc::clone(&door).listen(address, binds) => {}
+        }
+    });
+    Ok(TcpServer { running, bound, identity })
+}
+
+struct Door {
+    identity: Identity,
+    accepted: mpsc::Sender<std::io::Result<Accepted<TlsStream<TcpStream>, Guest>>>,
+    phases: watch::Receiver<Phase>,
+    guests: Arc<Guests<Holder>>,
+    seen: Box<dyn Fn(Outcome) + Send + Sync>,
+    refusals: std::sync::Mutex<Sparing>,
+}
+
+impl Door {
+    async fn listen(self: Arc<Self>, address: SocketAddr, binds: watch::Sender<Option<SocketAddr>>) {
+        let mut failed = Sparing::default();
+        let listener = loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => break listener,
+                Err(error) => {
+                    if let Some(unsaid) = failed.say(clock::now()) {
+                        tracing::warn!(%address, %error, unsaid, "cannot listen yet");
+                    }
+                    tokio::time::sleep(TRY_AGAIN).await;
+                }
+            }
+        };
+        let address = listener.local_addr().unwrap_or(address);
+        binds.send_replace(Some(address));
+        tracing::info!(%address, "listening, mutual TLS");
+        let mut under_way = UnderWay::default();
+        loop {
+            let next = tokio::select! {
+                Some(done) = under_way.tasks.join_next_with_id() => {
+                    let id = done.as_ref().map_or_else(tokio::task::JoinError::id, |(id, ())| *id);
+                    under_way.by_task.remove(&id);
+                    continue;
+                }
+                next = listener.accept() => next,
+            };
+            match next {
+                Ok((tcp, from)) => {
+                    if under_way.give_way() {
+                        (self.seen)(Outcome::Slow);
+                    }
+                    under_way.begin(from.ip(), Arc::clone(&self).greet(tcp, from));
+                }
+                Err(error) => {
+                    if let Some(unsaid) = failed.say(clock::now()) {
+                        tracing::warn!(%error, unsaid, "accept failed");
+                    }
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn greet(self: Arc<Self>, tcp: TcpStream, from: SocketAddr) {
+        let outcome = match tokio::time::timeout(HANDSHAKE_LIMIT, self.handshake(tcp)).await {
+            Ok(Ok(())) => Outcome::Welcome,
+            Ok(Err(outcome)) => outcome,
+            Err(_) => Outcome::Slow,
+        };
+        (self.seen)(outcome);
+        if outcome != Outcome::Welcome {
+            let mut refusals = self.refusals.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if let Some(unsaid) = refusals.say(clock::now()) {
+                tracing::warn!(%from, why = outcome.as_str(), unsaid, "not let in");
+            }
+        }
+    }
+
+    async fn handshake(&self, tcp: TcpStream) -> Result<(), Outcome> {
+        let standing = self.identity.standing().ok_or(Outcome::Unable)?;
+        tcp.set_nodelay(true).map_err(|_| Outcome::Broken)?;
+        let acceptor = TlsAcceptor::from(Arc::clone(&standing.server));
+        let stream = acceptor.accept(tcp).await.map_err(|error| Outcome::of(&error))?;
+        let chain: Vec<_> = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+        let holder = standing.holder(&chain).ok_or(Outcome::NotPinned)?;
+        let place = self.guests.admit(holder.clone()).ok_or(Outcome::Crowded)?;
+        let fallen = self.identity.clone().fallen(chain, holder.clone());
+        let end = reached(self.phases.clone(), Phase::Cut);
+        let cut = async move {
+            tokio::select! {
+                () = fallen => {}
+                () = end => {}
+            }
+        };
+        let guest = Guest { holder, _place: Arc::new(place) };
+        self.accepted.send(Ok(Accepted::new(stream, guest, cut))).await.map_err(|_| Outcome::Broken)
+    }
+}
+
+/// Handshakes that have not ended.
+#[derive(Default)]
+struct UnderWay {
+    tasks: JoinSet<()>,
+    /// In the order of their beginning: a task's id is never used twice, and `begun` rises.
+    by_task: BTreeMap<tokio::task::Id, (u64, IpAddr, AbortHandle)>,
+    begun: u64,
+}
+
+impl UnderWay {
+    fn begin(&mut self, from: IpAddr, handshake: impl Future<Output = ()> + Send + 'static) {
+        let task = self.tasks.spawn(handshake);
+        self.begun += 1;
+        self.by_task.insert(task.id(), (self.begun, from, task));
+    }
+
+    /// Makes room for one more, if it must: the oldest of the address that has the most is ended. Whether one was.
+    fn give_way(&mut self) -> bool {
+        if self.by_task.len() < HANDSHAKES {
+            return false;
+        }
+        let mut of_address: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        self.by_task.values().for_each(|(_, from, _)| *of_address.entry(*from).or_default() += 1);
+        let most = of_address.into_iter().max_by_key(|(_, count)| *count).map(|(address, _)| address);
+        let theirs = self.by_task.iter().filter(|(_, (_, from, _))| Some(*from) == most);
+        let Some(id) = theirs.min_by_key(|(_, (begun, ..))| *begun).map(|(id, _)| *id) else { return false };
+        if let Some((_, _, task)) = self.by_task.remove(&id) {
+            task.abort();
+        }
+        true
+    }
+}
