@@ -7,7 +7,7 @@ use crate::grpc::tls::{Material, MaterialError, Place};
 use crate::protocol::roster::Roster;
 use crate::protocol::types::PersonaId;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const RENEW: &str = "`zeta-bft certify --ca-key FILE` makes new ones; agents take them up by themselves";
 const DAY: u64 = 24 * 3600;
@@ -117,10 +117,13 @@ fn ends(what: &str, path: &Path, end: u64, now: u64, section: &mut Section) {
 fn filters(settings: &Settings, drop_ins: &Path, section: &mut Section) {
     for (persona, tcp) in settings.tcp.iter().filter(|(_, tcp)| !tcp.listen.ip().is_loopback()) {
         let unit = format!("zeta-bft-agent@{persona}.service");
-        let opened = [format!("{unit}.d"), "zeta-bft-agent@.service.d".to_owned()]
+        let of_unit = [format!("{unit}.d"), "zeta-bft-agent@.service.d".to_owned()];
+        let opened = of_unit
             .iter()
             .flat_map(|folder| std::fs::read_dir(drop_ins.join(folder)).into_iter().flatten().flatten())
             .map(|entry| entry.path())
+            // Where the whole unit is this machine's own.
+            .chain([drop_ins.join("zeta-bft-agent@.service")])
             .any(|file| opens(&file));
         if !opened {
             let text = format!("{persona} listens on {}, but {unit} lets loopback through alone", tcp.listen);
@@ -132,9 +135,11 @@ fn filters(settings: &Settings, drop_ins: &Path, section: &mut Section) {
     }
 }
 
-fn opens(file: &PathBuf) -> bool {
+/// Whether a unit or a part of one lets more through than loopback.
+fn opens(file: &Path) -> bool {
     let text = std::fs::read_to_string(file).unwrap_or_default();
-    text.lines().any(|line| line.trim_start().starts_with("IPAddressAllow="))
+    let allowed = text.lines().filter_map(|line| line.trim().strip_prefix("IPAddressAllow="));
+    allowed.flat_map(str::split_whitespace).any(|address| address != "localhost")
 }
 
 #[cfg(test)]
@@ -231,6 +236,8 @@ mod tests {
         assert_eq!(found(), ["tcp-filtered"]);
         let folder = drop_ins.join("zeta-bft-agent@otto.service.d");
         std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("override.conf"), "[Service]\nIPAddressAllow=localhost\n").unwrap();
+        assert_eq!(found(), ["tcp-filtered"]);
         std::fs::write(folder.join("override.conf"), "[Service]\nIPAddressAllow=10.0.0.0/24\n").unwrap();
         assert_eq!(found(), [""; 0]);
     }

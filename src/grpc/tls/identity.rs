@@ -83,7 +83,9 @@ impl Identity {
                     "certificates read"
                 );
             }
-            Err(error) => error!(%error, "nobody is let in over TCP, and nobody dialled, until this is mended"),
+            Err(error) => {
+                error!(%error, "nobody is let in over TCP, and nobody dialled, until this is mended: see `zeta-bft doctor`")
+            }
         }
         self.standing.send_replace(made.ok().map(Arc::new));
         *last = Some(read);
