@@ -168,7 +168,7 @@ impl<C: StatementCodec> Warden<C> {
             holds: orders::recover_holds(&recovered),
             after_sync: VecDeque::new(),
             known_receipts: VecDeque::new(),
-            known_from: recovered.head.seq.saturating_add(1),
+            known_from: 0,
             pages: BTreeMap::new(),
             soft_from: grace,
             mass_accusation: false,
@@ -186,6 +186,11 @@ impl<C: StatementCodec> Warden<C> {
         }
         for envelope in &recovered.receipts {
             warden.know_receipt(envelope);
+        }
+        if recovered.receipts.len() >= Recovered::RECEIPTS {
+            // Only then may older ones have been left out. Wherever the journal has got to since, one that is missing between
+            // them shows that it was rolled back, to this warden and to every one after it.
+            warden.known_from = warden.known_receipts.front().map_or(0, |(seq, _)| *seq);
         }
         if warden.damage.is_none() {
             let record = Record::Boot { instance: warden.instance, boot, at: now };

@@ -103,3 +103,39 @@ fn a_rollback_shows_even_when_other_records_took_the_place_of_the_lost_receipt()
     assert_eq!(behind.state("vera"), StateName::Held);
     assert!(behind.pages.contains(&"journal"));
 }
+
+/// The same receipt at another place.
+fn moved(receipt: &Envelope, seq: u64) -> Envelope {
+    let receipt = Codec::<Receipt>::decode(&Proto, &receipt.payload).unwrap();
+    Envelope::seal(&Receipt { seq, ..receipt }, &key("warden"), &Proto)
+}
+
+#[test]
+fn a_rollback_shows_to_every_warden_that_starts_after_it() {
+    let mut ahead = Bench::new();
+    ahead.crash_and_certify("otto");
+    let (_, lost) = last_receipt(&ahead);
+    // Another warden has written over the lost receipt's place, and ended before any agent came.
+    let head = JournalHead { seq: 1000, ..JournalHead::default() };
+    let recovered = Recovered { head, instance: WardenInstance(2), ..Recovered::default() };
+    let mut behind = Bench::recovered(policy(|_| {}), recovered);
+    behind.step(WardenInput::ReceiptShown(lost));
+    assert_eq!(behind.state("otto"), StateName::Held);
+}
+
+#[test]
+fn a_receipt_that_a_full_list_left_out_proves_nothing_and_one_that_it_should_have_does() {
+    let mut ahead = Bench::new();
+    ahead.crash_and_certify("otto");
+    let (_, any) = last_receipt(&ahead);
+    let receipts: Vec<_> = (0..Recovered::RECEIPTS as u64).map(|n| moved(&any, 1000 + 2 * n)).collect();
+    let head = JournalHead { seq: 5000, ..JournalHead::default() };
+    let recovered = Recovered { head, receipts, instance: WardenInstance(2), ..Recovered::default() };
+    let mut bench = Bench::recovered(policy(|_| {}), recovered);
+    for known_or_older in [999, 1000, 1002] {
+        bench.step(WardenInput::ReceiptShown(moved(&any, known_or_older)));
+        assert_eq!(bench.state("otto"), StateName::Healthy, "receipt {known_or_older}");
+    }
+    bench.step(WardenInput::ReceiptShown(moved(&any, 1001)));
+    assert_eq!(bench.state("otto"), StateName::Held);
+}
