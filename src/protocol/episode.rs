@@ -29,7 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How far an action has come.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// INTENT is being written; nothing may happen before it is on the disk.
     Intending,
@@ -45,7 +45,7 @@ pub enum Phase {
 }
 
 /// An action under way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Acting {
     /// Which attempt (rule S2).
     pub attempt: Attempt,
@@ -74,7 +74,7 @@ pub struct Acting {
 }
 
 /// A certified fault that waits.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Certified {
     /// The fault.
     pub class: FaultClass,
@@ -93,7 +93,7 @@ pub struct Certified {
 }
 
 /// A challenge under way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Challenged {
     /// HANG: the accused process is asked. BROKEN: the voters are.
     pub class: FaultClass,
@@ -112,7 +112,7 @@ pub struct Challenged {
 }
 
 /// Where an episode stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// Nothing is wrong.
     Healthy,
@@ -244,7 +244,7 @@ impl State {
 }
 
 /// A guardian's latest word on a subject, with its place in what that guardian said.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Word {
     /// The word.
     pub attestation: Attestation,
@@ -257,7 +257,7 @@ pub struct Word {
 }
 
 /// All that the warden knows of one subject.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Subject {
     /// Its name.
     pub name: SubjectName,

@@ -198,6 +198,15 @@ impl StatementWindow {
         self.kept.get(&seq)
     }
 
+    /// What decides how the next statements are taken: the session, and which statements are kept.
+    pub(super) fn hash_future(&self, into: &mut impl std::hash::Hasher) {
+        use std::hash::Hash as _;
+        (self.session.incarnation, self.session.session_key, self.floor).hash(into);
+        for (seq, envelope) in &self.kept {
+            (seq, &envelope.payload).hash(into);
+        }
+    }
+
     /// Whether a head that a peer reports names another statement than the one kept here: worth a fetch.
     pub fn contradicts(&self, head: &Head) -> bool {
         head.session_key == self.session.session_key

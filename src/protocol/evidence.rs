@@ -211,7 +211,7 @@ impl Reason {
 }
 
 /// What one guardian says of one subject at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Attestation {
     /// Of whom.
     pub subject: SubjectName,
@@ -234,7 +234,7 @@ pub struct Attestation {
 }
 
 /// What an observer's own look at a service showed, beyond what PID 1 says of its unit: probes of its ports, its last words.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServiceReading {
     /// The run that PID 1 showed before and after the look.
     pub run: Incarnation,
@@ -261,7 +261,7 @@ impl Attestation {
 }
 
 /// What a unit is doing, as PID 1 reports it (systemd's `ActiveState` and `SubState`, reduced to what rules need).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Activity {
     /// Its main process runs.
     Active,
@@ -283,7 +283,7 @@ pub enum Activity {
 }
 
 /// How the last run of a unit ended (systemd's `Result`, `ExecMainCode`, `ExecMainStatus`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LastExit {
     /// It has not ended, or never ran.
     None,
@@ -298,7 +298,7 @@ pub enum LastExit {
 }
 
 /// Whether the unit is meant to run (systemd's `LoadState` and `UnitFileState`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Enablement {
     /// Enabled, static, or started on demand.
     Enabled,
@@ -311,7 +311,7 @@ pub enum Enablement {
 }
 
 /// Everything a rule may know of a unit, read from PID 1 and never from the service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct UnitState {
     /// Which run.
     pub incarnation: Incarnation,
@@ -375,7 +375,7 @@ pub enum UnitReading {
 }
 
 /// How exit 0 of a subject is to be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExitZero {
     /// A clean stop: somebody wanted it.
     Operator,
@@ -436,7 +436,7 @@ pub fn classify_unit(state: &UnitState, exit_zero: ExitZero, now: Timestamp) -> 
 }
 
 /// How one tick of a persona ended, as its wrapper keeps it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TickEnd {
     /// Number of the tick, from 1, within this wrapper's life.
     pub number: u64,
@@ -457,7 +457,7 @@ pub struct TickEnd {
 }
 
 /// What a wrapper says of its ticks when asked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TickState {
     /// Ticks that began in this wrapper's life.
     pub begun: u64,

@@ -36,7 +36,7 @@ pub enum Liveness {
 }
 
 /// Watches one run of one process for signs of life: answers to pings, or heartbeats.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct HangDetector {
     /// Whether signs of life are asked for, one by one, or come by themselves.
     source: Source,
@@ -57,7 +57,7 @@ pub struct HangDetector {
 }
 
 /// Where signs of life come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Source {
     Pings,
     Heartbeats,
@@ -179,7 +179,7 @@ impl HangDetector {
 }
 
 /// Mean and mean deviation of how late signs of life are, with the gains of RFC 6298.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Hash)]
 struct Lateness {
     mean: Duration,
     deviation: Duration,
@@ -197,7 +197,7 @@ impl Lateness {
 }
 
 /// How well the observer itself is: its own lateness must not become another's fault.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SelfHealth {
     score: u32,
     lowered_at: Timestamp,

@@ -10,6 +10,7 @@
 //! * It doubts itself first: late timers lengthen its patience, its own sleep accuses nobody, and when it is unwell it abstains
 //!   from soft evidence. PID 1's word needs no punctuality, and the warden reads it again.
 
+mod exploration;
 mod link;
 mod observation;
 mod peers;
@@ -224,7 +225,7 @@ pub enum GuardianEvent {
 }
 
 /// The link to the warden.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Link {
     /// Not connected.
     Down,
@@ -244,7 +245,7 @@ struct Published {
 
 /// The state machine.
 pub struct Guardian<C: StatementCodec> {
-    config: GuardianConfig<C>,
+    config: Arc<GuardianConfig<C>>,
     /// The roster's key of the warden; `None` never happens with a checked roster, and then nothing of it is believed.
     warden_key: Option<VerifyingKey>,
     link: Link,
@@ -277,7 +278,8 @@ const PUNCTUAL: Duration = Duration::from_millis(20);
 
 impl<C: StatementCodec> Guardian<C> {
     /// A guardian that has seen nothing yet.
-    pub fn new(config: GuardianConfig<C>) -> Self {
+    pub fn new(mut config: GuardianConfig<C>) -> Self {
+        let kept = config.last_receipt.take();
         let timing = &config.policy.timing;
         let observations = config
             .policy
@@ -309,9 +311,9 @@ impl<C: StatementCodec> Guardian<C> {
             heartbeat_due: Timestamp::ZERO,
             stepped_at: Timestamp::ZERO,
             due: None,
-            config,
+            config: Arc::new(config),
         };
-        if let Some(receipt) = guardian.config.last_receipt.take() {
+        if let Some(receipt) = kept {
             // A receipt that does not hold is as good as none.
             let _ = guardian.receipt(&receipt);
         }

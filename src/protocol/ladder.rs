@@ -67,7 +67,7 @@ impl BudgetSpent {
 }
 
 /// The account of one subject.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ledger {
     /// Repairs in hand.
     pub tokens: u32,

@@ -193,7 +193,7 @@ impl<T> std::ops::Deref for Verified<T> {
 }
 
 /// What every guardian statement begins with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Header {
     /// The author's cluster.
     pub cluster: ClusterId,
@@ -272,7 +272,7 @@ impl Statement for Session {
 }
 
 /// The newest statement that a guardian has of another: what peers compare to find equivocation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Head {
     /// Of whom.
     pub persona: PersonaId,
@@ -343,7 +343,7 @@ closed_set!(
 );
 
 /// What the warden publishes of every subject, ahead of any fault: what a vote must match.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EpisodeStatement {
     /// The cluster.
     pub cluster: ClusterId,
@@ -392,7 +392,7 @@ closed_set!(
 );
 
 /// One guardian's vote on one round of one episode.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Vote {
     /// Who, when, under which session.
     pub header: Header,

@@ -61,7 +61,7 @@ pub struct PersonaStatus {
 }
 
 /// Why a subject is Held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HeldBy {
     /// The operator's hold.
     Operator,

@@ -235,6 +235,14 @@ impl VoteKeeper {
         tally
     }
 
+    /// What decides the next tallies: every voter's latest word.
+    pub(super) fn hash_future(&self, into: &mut impl std::hash::Hasher) {
+        use std::hash::Hash as _;
+        for (persona, Kept { vote, vendor, session, seq }) in &self.latest {
+            (persona, vote.as_deref(), vendor, session, seq).hash(into);
+        }
+    }
+
     /// When the first of the votes that count now stops counting.
     pub fn expires_at(&self, now: Timestamp, ttl: Duration) -> Option<Timestamp> {
         let votes = self.latest.values().filter_map(|kept| kept.vote.as_ref());

@@ -16,6 +16,7 @@
 mod action;
 mod admission;
 mod api;
+mod exploration;
 mod orders;
 mod permit;
 mod publication;
@@ -46,6 +47,7 @@ use super::view::HeldBy;
 use super::vote_keeper::{Ballot, Tally};
 use admission::Guardian;
 use orders::Hold;
+use records::Deferred;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +57,7 @@ const VOTABLE: [FaultClass; 3] = [FaultClass::Crash, FaultClass::Hang, FaultClas
 
 /// The state machine.
 pub struct Warden<C: StatementCodec> {
-    key: SigningKey,
+    key: Arc<SigningKey>,
     roster: Arc<Roster>,
     policy: Arc<Policy>,
     boot: BootId,
@@ -85,7 +87,7 @@ pub struct Warden<C: StatementCodec> {
     nonces: BTreeMap<u32, Nonce>,
     holds: BTreeMap<Option<SubjectName>, Hold>,
     /// What waits for a record to be on the disk.
-    after_sync: VecDeque<(u64, WardenEffect)>,
+    after_sync: VecDeque<(u64, Deferred)>,
     known_receipts: VecDeque<(u64, Digest)>,
     /// From this place of the journal on, every receipt is among the known ones.
     known_from: u64,
@@ -141,7 +143,7 @@ impl<C: StatementCodec> Warden<C> {
         let accumulated = recovered.ledgers.iter().map(|entry| entry.accumulated).max().unwrap_or_default();
         let grace = now + policy.timing.resume_grace;
         let mut warden = Self {
-            key,
+            key: Arc::new(key),
             boot,
             codec,
             entropy,
@@ -527,8 +529,8 @@ impl<C: StatementCodec> Warden<C> {
         while let Some((seq, _)) = self.after_sync.front()
             && *seq <= head.seq
         {
-            if let Some((_, effect)) = self.after_sync.pop_front() {
-                self.out.push(effect);
+            if let Some((_, deferred)) = self.after_sync.pop_front() {
+                self.out.push(deferred.into());
             }
         }
         let waiting: Vec<_> = self.subjects.keys().cloned().collect();

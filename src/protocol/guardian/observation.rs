@@ -27,14 +27,14 @@ use super::service::{Service, Word};
 use std::time::Duration;
 
 /// A wrapper's ticks, as it told them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Reading {
     pub(super) ticks: TickState,
     pub(super) at: Timestamp,
 }
 
 /// The fault for which a subject was last voted on or repaired in an episode, and the run that showed it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct EpisodeFault {
     pub(super) episode: EpisodeId,
     pub(super) incarnation: Incarnation,
@@ -44,7 +44,7 @@ pub(super) struct EpisodeFault {
 }
 
 /// One subject, as this guardian sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Observation {
     subject: SubjectName,
     exit_zero: ExitZero,

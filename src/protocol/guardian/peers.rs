@@ -29,11 +29,11 @@ pub(super) struct Peer {
     pub(super) heartbeat_at: Option<Timestamp>,
     /// The newest session it had when it was proven to lie.
     pub(super) quarantined: Option<SessionIncarnation>,
-    proof: Option<EquivocationProof>,
+    pub(super) proof: Option<EquivocationProof>,
     /// Sessions up to this one were proven to lie and are done with.
-    forgiven: Option<SessionIncarnation>,
+    pub(super) forgiven: Option<SessionIncarnation>,
     /// Statements that came since the own last heartbeat.
-    unreported: BTreeSet<u64>,
+    pub(super) unreported: BTreeSet<u64>,
 }
 
 impl<C: StatementCodec> Guardian<C> {

@@ -15,14 +15,14 @@ use super::super::policy::Timing;
 use super::super::types::{Digest, Timestamp};
 
 /// The newest look.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Looked {
     reading: ServiceReading,
     at: Timestamp,
 }
 
 /// What is known of one service.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Service {
     looked: Option<Looked>,
 }

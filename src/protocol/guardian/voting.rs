@@ -16,7 +16,7 @@ use super::observation::{EpisodeFault, Observation};
 use super::{Guardian, GuardianEffect, GuardianEvent};
 
 /// What a vote approves: while all of this stays the same, it is the same vote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Ballot {
     episode: EpisodeId,
     round: Round,
@@ -29,7 +29,7 @@ struct Ballot {
 }
 
 /// The own vote that stands on a subject.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct Cast {
     ballot: Ballot,
     signed_at: Timestamp,

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A persona as a guardian.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Guardian {
     pub(super) vendor: VendorId,
     /// The newest session's statements.
@@ -49,6 +49,17 @@ pub(super) struct Guardian {
 impl Guardian {
     pub(super) fn session(&self) -> Option<&VerifiedSession> {
         self.window.as_ref().map(StatementWindow::session)
+    }
+
+    /// What decides how this one is heard from here on.
+    pub(super) fn hash_future(&self, into: &mut impl std::hash::Hasher) {
+        use std::hash::Hash as _;
+        let Self { vendor, window, heartbeat_at, heartbeat_seq, health, policy_matches, quarantined, burnt, paid } =
+            self;
+        (vendor, heartbeat_at, heartbeat_seq, health, policy_matches, quarantined, burnt, paid).hash(into);
+        if let Some(window) = window {
+            window.hash_future(into);
+        }
     }
 
     /// Gives the vote back. A session under the burnt key ends with it: a fresh run is needed.

@@ -2,7 +2,7 @@
 //!
 //! Every order is journaled with the user and the reason; it is answered when it is on the disk.
 
-use super::{Answer, Recovered, ReplyTo, State, Warden, WardenEffect};
+use super::{Answer, Deferred, Recovered, ReplyTo, State, Warden, WardenEffect};
 use crate::protocol::record::{OperatorOrder, Record};
 use crate::protocol::statement::StatementCodec;
 use crate::protocol::types::{EpisodeId, PersonaId, SessionIncarnation, SubjectName};
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A hold in force.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Hold {
     pub(super) uid: u32,
     pub(super) reason: String,
@@ -71,7 +71,7 @@ impl<C: StatementCodec> Warden<C> {
             OperatorOrder::Approve { episode } => self.approve(episode),
             OperatorOrder::Readmit { persona } => self.readmit(&persona),
         };
-        self.after_sync.push_back((seq, WardenEffect::Reply { to: reply, answer: Answer::Done(text) }));
+        self.after_sync.push_back((seq, Deferred::Reply { to: reply, answer: Answer::Done(text) }));
     }
 
     fn check_order(&self, order: &OperatorOrder) -> Result<(), (&'static str, String)> {

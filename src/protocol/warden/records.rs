@@ -1,12 +1,35 @@
 //! What the warden writes: records in one chain, receipts, and what subjects earn back.
 
-use super::{State, Subject, VOTABLE, Warden, WardenEffect};
+use super::{Answer, ReplyTo, State, Subject, VOTABLE, Warden, WardenEffect};
 use crate::protocol::evidence::UnitState;
 use crate::protocol::record::{Record, chain_hash};
 use crate::protocol::statement::{Codec, Envelope, JournalHead, Receipt, StatementCodec};
 use crate::protocol::types::SubjectName;
 use crate::protocol::view::HeldBy;
 use std::collections::BTreeSet;
+
+/// What is told to the world only when a record is on the disk.
+#[derive(Clone, Debug)]
+pub(super) enum Deferred {
+    /// A receipt to every agent.
+    PublishReceipt(Envelope),
+    /// An answer to a caller.
+    Reply {
+        /// Which.
+        to: ReplyTo,
+        /// What.
+        answer: Answer,
+    },
+}
+
+impl From<Deferred> for WardenEffect {
+    fn from(deferred: Deferred) -> Self {
+        match deferred {
+            Deferred::PublishReceipt(envelope) => Self::PublishReceipt(envelope),
+            Deferred::Reply { to, answer } => Self::Reply { to, answer },
+        }
+    }
+}
 
 impl<C: StatementCodec> Warden<C> {
     /// Appends a record and gives its place. It is on the disk only after [`WardenInput::Synced`].
@@ -25,7 +48,7 @@ impl<C: StatementCodec> Warden<C> {
         let envelope = Envelope::seal(&receipt, &self.key, &self.codec);
         self.know_receipt(&envelope);
         let seq = self.append(Record::Receipt(envelope.clone()));
-        self.after_sync.push_back((seq, WardenEffect::PublishReceipt(envelope)));
+        self.after_sync.push_back((seq, Deferred::PublishReceipt(envelope)));
         seq
     }
 
