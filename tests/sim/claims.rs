@@ -2,8 +2,9 @@
 //! a damaged journal can bring about.
 
 use crate::actors::{self, Guise};
+use crate::k3s::Ailment;
 use crate::pid1::Fate;
-use crate::schedule::{Fault, Liars, Meddling, Plan, foreign, persona};
+use crate::schedule::{Fault, Liars, Meddling, Plan, foreign, k3s, persona};
 use crate::world::World;
 use std::time::Duration;
 use zeta_bft::protocol::statement::StateName;
@@ -169,5 +170,60 @@ fn a_held_subject_stays_down_until_its_release() {
         assert!(world.fault_of(&subject).is_some(), "seed {seed}: it is held, and was repaired");
         assert_eq!(world.state_of(&subject), Some(StateName::Held), "seed {seed}");
         time_to_repair(&mut world, &subject, 4 * S);
+    }
+}
+
+/// A node on which something ails k3s, once its state is `wanted`.
+fn ailing(seed: u64, liars: Liars, ailment: Ailment, wanted: StateName) -> World {
+    let plan = Plan { liars, guise: guises().nth(seed as usize % 20).expect("twenty"), ..Plan::calm(3) };
+    let mut world = at_rest(seed, plan);
+    world.fault(Fault::Ail(ailment));
+    for _ in 0..400 {
+        world.run_for(100 * MS);
+        assert_eq!(world.checker.violation, None, "seed {seed}, {ailment:?}");
+        if world.state_of(&k3s()) == Some(wanted) || wanted == StateName::Healthy {
+            return world;
+        }
+    }
+    panic!("seed {seed}: k3s ails from {ailment:?}, and never is {wanted}: {:?}", world.unfinished());
+}
+
+#[test]
+fn a_k3s_that_fails_is_restarted_by_two_of_three_vendors_whatever_the_third_says() {
+    for seed in 0..20 {
+        let mut world = ailing(seed, Liars::One, Ailment::Fails { starts: 1 }, StateName::Settling);
+        assert_eq!(world.fault_of(&k3s()), None, "seed {seed}");
+        world.run_for(10 * S);
+        // A liar may go on calling it suspect, and that is all.
+        assert!(matches!(world.state_of(&k3s()), Some(StateName::Healthy | StateName::Suspect)), "seed {seed}");
+        assert_eq!(world.done_to(&k3s()), ["restart"], "seed {seed}");
+    }
+}
+
+#[test]
+fn what_ails_a_k3s_decides_the_step_and_no_vendor_alone_does() {
+    for seed in 0..20 {
+        let moved = ailing(seed, Liars::One, Ailment::EmptyKey, StateName::Settling);
+        assert_eq!(moved.done_to(&k3s()), ["move-aside"], "seed {seed}");
+        let copied = ailing(seed, Liars::One, Ailment::Datastore, StateName::Held);
+        assert_eq!(copied.done_to(&k3s()), ["copy-aside"], "seed {seed}");
+        let human = ailing(seed, Liars::One, Ailment::WantsHuman, StateName::Held);
+        assert_eq!(human.done_to(&k3s()), Vec::<&str>::new(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_host_in_doubt_is_shown_as_frozen_and_nothing_is_done_to_its_k3s() {
+    for seed in 0..20 {
+        // A liar that calls it crashed is shown in the place of the doubt; what is done stays the same.
+        let (liars, shown) =
+            if seed < 5 { (Liars::Nobody, StateName::Frozen) } else { (Liars::One, StateName::Healthy) };
+        let mut world = ailing(seed, liars, Ailment::HostInDoubt, shown);
+        world.run_for(10 * S);
+        world.fault(Fault::Ail(Ailment::Nothing));
+        world.run_for(8 * S);
+        assert_eq!(world.done_to(&k3s()), Vec::<&str>::new(), "seed {seed}");
+        let state = world.state_of(&k3s());
+        assert!(matches!(state, Some(StateName::Healthy | StateName::Suspect)), "seed {seed}: {state:?}");
     }
 }

@@ -5,16 +5,17 @@
 //! repair, S6 bounded harm, S8 accuracy, S10 fail closed, L2 a deadline for every state, L4 no healthy subject is touched.
 
 mod budget;
+mod harm;
 
 use self::budget::Budget;
-use crate::pid1::{Breath, Pid1};
+use crate::pid1::Pid1;
 use crate::schedule::{self, Liars};
 use crate::signatures::Scheme;
 use crate::wrapper::Wrapper;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use zeta_bft::protocol::evidence::{Activity, Enablement, FaultClass, UnitState, Verdict};
+use zeta_bft::protocol::evidence::{Activity, Enablement, Remedy, UnitState, Verdict};
 use zeta_bft::protocol::policy::{Action, Mode, Policy};
 use zeta_bft::protocol::record::{OperatorOrder, Record};
 use zeta_bft::protocol::roster::Roster;
@@ -35,6 +36,8 @@ pub struct Truth<'a> {
     pub now: Timestamp,
     pub pid1: &'a Pid1,
     pub wrappers: &'a BTreeMap<SubjectName, Wrapper>,
+    /// From when until when k3s was last ailing from what each step answers.
+    pub ailed: &'a BTreeMap<Remedy, (u64, u64)>,
     /// Until when the network, a suspend or a frozen observer may excuse a wrong suspicion of silence.
     pub disturbed_until: u64,
 }
@@ -62,6 +65,8 @@ pub struct Checker {
     latest: BTreeMap<(PublicKey, SubjectName), (u64, Choice)>,
     pages: BTreeMap<(&'static str, Option<SubjectName>), u64>,
     pub acts: u32,
+    /// Actions, on whom and which, in order.
+    pub done: Vec<(SubjectName, &'static str)>,
     pub would_act: u32,
     /// Actions that the last look prevented, by the warden's reason.
     pub aborts: BTreeMap<String, u64>,
@@ -93,6 +98,7 @@ impl Checker {
             latest: BTreeMap::new(),
             pages: BTreeMap::new(),
             acts: 0,
+            done: Vec::new(),
             would_act: 0,
             aborts: BTreeMap::new(),
             quarantined: BTreeSet::new(),
@@ -314,6 +320,7 @@ impl Checker {
     pub fn act(&mut self, permit: &ActionPermit, durable: bool, damaged: bool, truth: &Truth<'_>) {
         self.acts += 1;
         let (attempt, subject) = (permit.attempt(), permit.subject().clone());
+        self.done.push((subject.clone(), permit.action().kind().as_str()));
         if self.policy.mode == Mode::Observe {
             self.broken("observe", format_args!("acts on {subject} in observe mode"));
         }
@@ -371,47 +378,6 @@ impl Checker {
     /// PID 1 refused the last action on `subject`.
     pub fn refused(&mut self, subject: &SubjectName) {
         self.budget.give_back(&self.policy, subject);
-    }
-
-    /// L4 and honest classes: what is acted on has really been harmed. Independent of who votes: CRASH; with at most f liars:
-    /// the soft classes too.
-    fn harmed(&mut self, permit: &ActionPermit, truth: &Truth<'_>) -> Result<(), String> {
-        let (subject, class) = (permit.subject(), permit.class());
-        let unit = truth.pid1.unit(subject);
-        if class == FaultClass::Crash {
-            let ended = truth.pid1.ended.contains(&permit.incarnation()) || unit.state.main_pid.is_none();
-            return if ended { Ok(()) } else { Err(format!("CRASH of {subject}, whose process never ended")) };
-        }
-        if self.liars == Liars::Everybody || unit.state.incarnation != permit.incarnation() {
-            return Ok(());
-        }
-        match class {
-            FaultClass::Hang => {
-                let recent = unit.last_silent.is_some_and(|at| truth.world.saturating_sub(at) < 3 * SECOND);
-                let silent = unit.breath != Breath::Well || recent || truth.world < truth.disturbed_until;
-                if !silent {
-                    return Err(format!("HANG of {subject}, which answers all the time"));
-                }
-                let patience = Duration::from_millis(900);
-                if let Some(since) = unit.starved_since
-                    && unit.breath == Breath::Starved
-                    && truth.world < truth.disturbed_until
-                    && Duration::from_nanos(truth.world - since) > patience * 4
-                {
-                    return Err(format!("HANG of {subject}, which waits for a CPU"));
-                }
-                Ok(())
-            }
-            FaultClass::Broken => {
-                let failed = truth
-                    .wrappers
-                    .get(subject)
-                    .and_then(|w| w.last_failed)
-                    .is_some_and(|at| truth.world.saturating_sub(at) < 20 * SECOND);
-                if failed { Ok(()) } else { Err(format!("BROKEN of {subject}, no tick of which failed")) }
-            }
-            _ => Err(format!("acts on {subject} for {class}")),
-        }
     }
 
     /// The operator's order was acknowledged.

@@ -18,6 +18,7 @@ mod claims;
 mod cut;
 mod invariants;
 mod journal;
+mod k3s;
 mod network;
 mod pid1;
 mod rng;

@@ -1,6 +1,7 @@
 //! What a seed stands for: the committee, its policy, its liar, and every fault with its time.
 
 use crate::actors::Guise;
+use crate::k3s::Ailment;
 use crate::rng::Rng;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,6 +28,11 @@ pub const FOREIGN: &str = "registry";
 
 /// Every so many hostile seeds, one signs by Ed25519.
 pub const ED25519_EVERY: u64 = 16;
+
+/// The node's k3s.
+pub fn k3s() -> SubjectName {
+    SubjectName::new("k3s").expect("a valid name")
+}
 
 /// Who lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +72,8 @@ pub enum Fault {
         subject: SubjectName,
         wake_after: Duration,
     },
+    /// Something ails k3s from now on; a damaged datastore ends it, too.
+    Ail(Ailment),
     /// A persona's ticks fail from now on, until so many restarts.
     BreakTicks {
         persona: usize,
@@ -208,6 +216,14 @@ pub fn timing() -> Timing {
     }
 }
 
+/// As `init` writes it.
+fn k3s_ladder() -> Vec<RungPolicy> {
+    let (agent, datastore) = ("/var/lib/rancher/k3s/agent".to_owned(), "/var/lib/rancher/k3s/server/db".to_owned());
+    let actions =
+        [Action::MoveAside { path: agent }, Action::CopyAside { path: datastore }, Action::Restart, Action::Page];
+    actions.map(|action| RungPolicy { action, consent: Consent::Quorum }).into()
+}
+
 /// A policy over so many personas and one foreign unit.
 pub fn policy(personas: usize, budget: BudgetPolicy, node_per_day: u32, mode: Mode, approval: bool) -> Policy {
     let mut subjects = BTreeMap::new();
@@ -244,6 +260,14 @@ pub fn policy(personas: usize, budget: BudgetPolicy, node_per_day: u32, mode: Mo
         ladder,
         budget,
     };
+    let k3s_policy = SubjectPolicy {
+        kind: SubjectKind::K3s,
+        unit: "k3s.service".into(),
+        exit_zero: ExitZero::Fault,
+        ladder: k3s_ladder(),
+        ..unit.clone()
+    };
+    subjects.insert(k3s(), k3s_policy);
     subjects.insert(foreign(), unit);
     Policy {
         digest: Digest::of(b"the simulator's policy"),
@@ -372,10 +396,11 @@ impl Plan {
 impl Fault {
     fn subject(rng: &mut Rng, personas: usize) -> SubjectName {
         let who = rng.index(personas);
-        match rng.below(10) {
+        match rng.below(12) {
             0..6 => SubjectName::wrapper(&persona(who)),
             6..9 => SubjectName::agent(&persona(who)),
-            _ => foreign(),
+            9 => foreign(),
+            _ => k3s(),
         }
     }
 
@@ -391,7 +416,7 @@ impl Fault {
             _ => Fate::Hangs(few(rng)),
         };
         let ends = |rng: &mut Rng| if rng.chance(40) { usize::MAX } else { rng.index(personas) };
-        match rng.below(100) {
+        match rng.below(108) {
             0..28 => Self::Crash { subject, fate },
             28..31 => Self::ExitZero(subject),
             31..42 => {
@@ -423,7 +448,8 @@ impl Fault {
             94..96 => Self::Reboot { down: rng.ms(500, 5000) },
             96 => Self::SlowDisk { lasts: rng.ms(200, 3000) },
             97 => Self::DeafPid1 { lasts: rng.ms(200, 4000) },
-            _ => Self::WallJump { forward: rng.chance(50), by: rng.ms(1000, 100_000) },
+            98..100 => Self::WallJump { forward: rng.chance(50), by: rng.ms(1000, 100_000) },
+            _ => Self::Ail(Ailment::any(rng)),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::actors::Fates;
 use crate::agents::{AgentProcess, WardenProcess};
 use crate::invariants::{Checker, Truth};
 use crate::journal::VirtualJournal;
+use crate::k3s::Ailment;
 use crate::network::Network;
 use crate::pid1::{OnExit, Pid1};
 use crate::rng::Rng;
@@ -26,6 +27,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use warden::{Doom, Waiting};
+use zeta_bft::protocol::evidence::Remedy;
 use zeta_bft::protocol::policy::{Policy, SubjectKind};
 use zeta_bft::protocol::roster::{Member, Roster, RosterStatement};
 use zeta_bft::protocol::signing::SigningKey;
@@ -62,6 +64,9 @@ pub struct World {
     pub journal: VirtualJournal,
     wrappers: BTreeMap<SubjectName, Wrapper>,
     work: Vec<Work>,
+    ailment: Ailment,
+    /// From when until when k3s was last ailing from each thing that a step answers.
+    ailed: BTreeMap<Remedy, (u64, u64)>,
     agents: Vec<Option<AgentProcess>>,
     receipts: Vec<Option<Envelope>>,
     warden: Option<WardenProcess>,
@@ -140,6 +145,8 @@ impl World {
             policy,
             warden_seed,
             work: vec![Work::Good; plan.personas],
+            ailment: Ailment::default(),
+            ailed: BTreeMap::new(),
             agents: (0..plan.personas).map(|_| None).collect(),
             receipts: vec![None; plan.personas],
             persona_seeds,
@@ -282,6 +289,7 @@ impl World {
             pid1: &self.pid1,
             wrappers: &self.wrappers,
             disturbed_until: self.disturbed_until,
+            ailed: &self.ailed,
         };
         check(&mut self.checker, &truth);
     }

@@ -2,7 +2,7 @@
 
 use super::{Actor, Lie, Scene, Voice};
 use crate::rng::Rng;
-use zeta_bft::protocol::evidence::FaultClass;
+use zeta_bft::protocol::evidence::{FaultClass, Reason};
 use zeta_bft::protocol::statement::{Choice, StateName};
 use zeta_bft::protocol::types::SubjectName;
 
@@ -18,7 +18,11 @@ impl Actor for Down {
         let mut lies = scene.to_all(&voice.seal(&beat));
         for episode in voice.episodes() {
             let class = if rng.chance(50) { class } else { (scene.truth)(&episode.subject).unwrap_or(class) };
-            let vote = voice.vote(scene.now, &episode, class, Choice::Approve);
+            let mut vote = voice.vote(scene.now, &episode, class, Choice::Approve);
+            if rng.chance(30) {
+                // The reason names the step that is to be taken.
+                vote.attestation.reason = *rng.pick(&[Reason::EmptyFile, Reason::Datastore, Reason::WantsHuman]);
+            }
             lies.extend(scene.to_all(&voice.seal(&vote)));
         }
         lies

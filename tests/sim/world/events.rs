@@ -11,7 +11,7 @@ use zeta_bft::protocol::guardian::GuardianInput;
 use zeta_bft::protocol::record::OperatorOrder;
 use zeta_bft::protocol::signing::Domain;
 use zeta_bft::protocol::statement::Envelope;
-use zeta_bft::protocol::types::{PublicKey, SubjectName};
+use zeta_bft::protocol::types::{Nonce, PublicKey, SubjectName};
 use zeta_bft::protocol::warden::{ActionPermit, Attempt, WardenInput};
 
 /// What a job of PID 1 does next.
@@ -28,6 +28,7 @@ pub(super) enum Event {
     AgentTimer { pid: u32, seq: u64 },
     LiarSpeaks { pid: u32 },
     Ping { pid: u32 },
+    LookAtK3s { pid: u32, challenge: Option<Nonce> },
     DialWarden { pid: u32 },
     DialPeer { pid: u32, peer: usize },
     Fetch { from: usize, asked: usize, via: Via, key: PublicKey, seq: u64 },
@@ -80,6 +81,7 @@ impl World {
             Event::AgentTimer { pid, seq } => self.agent_timer(pid, seq),
             Event::LiarSpeaks { pid } => self.liar_speaks(pid),
             Event::Ping { pid } => self.ping(pid),
+            Event::LookAtK3s { pid, challenge } => self.look_at_k3s(pid, challenge),
             Event::DialWarden { pid } => self.dial_warden(pid),
             Event::DialPeer { pid, peer } => self.dial_peer(pid, peer),
             Event::Fetch { from, asked, via, key, seq } => {

@@ -5,7 +5,7 @@ use super::warden::Doom;
 use super::{MS, World, nanos};
 use crate::network::End;
 use crate::pid1::Breath;
-use crate::schedule::Fault;
+use crate::schedule::{self, Fault};
 use crate::wrapper::Work;
 use std::time::Duration;
 use zeta_bft::journal::Damage;
@@ -39,6 +39,12 @@ impl World {
             Fault::Starve { subject, wake_after } => {
                 self.silence(&subject, Breath::Starved);
                 self.wake_later(&subject, Some(wake_after));
+            }
+            Fault::Ail(ailment) => {
+                self.ail(ailment);
+                if ailment.ends_each_run() {
+                    self.crash(&schedule::k3s(), LastExit::Code(1));
+                }
             }
             Fault::BreakTicks { persona, restarts } => self.work[persona] = Work::Broken { restarts },
             Fault::Quota { persona, lasts } => {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use zeta_bft::protocol::guardian::{Guardian, GuardianConfig, GuardianEffect, GuardianEvent, GuardianInput};
 use zeta_bft::protocol::signing::{Domain, SigningKey};
 use zeta_bft::protocol::statement::{Codec, EpisodeStatement, Session};
-use zeta_bft::protocol::types::{PersonaId, SubjectName};
+use zeta_bft::protocol::types::{Nonce, PersonaId, SubjectName};
 use zeta_bft::protocol::warden::WardenInput;
 use zeta_bft::wire::Proto;
 
@@ -51,6 +51,7 @@ impl World {
         }
         self.soon(500, 20_000, Event::DialWarden { pid });
         self.soon(1_000, 300_000, Event::Ping { pid });
+        self.soon(1_000, 600_000, Event::LookAtK3s { pid, challenge: None });
         self.rearm_agent(index);
     }
 
@@ -196,6 +197,9 @@ impl World {
             GuardianEffect::Observe { subject, challenge } => {
                 let Some(agent) = &self.agents[index] else { return };
                 let pid = agent.pid;
+                if subject == schedule::k3s() {
+                    self.soon(100, 5_000, Event::LookAtK3s { pid, challenge: Some(challenge) });
+                }
                 if let Some(wrapper) = self.wrappers.get(&subject)
                     && self.pid1.unit(&subject).breath == Breath::Well
                 {
@@ -274,8 +278,8 @@ impl World {
         let Some(index) = self.index_of(pid) else { return };
         if !self.is_silent(index) {
             let now = self.boottime();
-            let (pid1, work, wrappers) = (&self.pid1, &self.work, &self.wrappers);
-            let truth = |subject: &SubjectName| true_fault(pid1, work, wrappers, subject);
+            let (pid1, work, ailment, wrappers) = (&self.pid1, &self.work, self.ailment, &self.wrappers);
+            let truth = |subject: &SubjectName| true_fault(pid1, work, ailment, wrappers, subject);
             let Some(agent) = &mut self.agents[index] else { return };
             if let Mind::Liar(liar) = &mut agent.mind {
                 let scene = Scene { now, personas: self.plan.personas, truth: &truth };
@@ -294,6 +298,19 @@ impl World {
             }
         }
         self.soon(200_000, 600_000, Event::LiarSpeaks { pid });
+    }
+
+    /// A correct agent's own look at k3s: its probes take a moment, and a run that changed meanwhile was not seen.
+    pub(super) fn look_at_k3s(&mut self, pid: u32, challenge: Option<Nonce>) {
+        let Some(index) = self.index_of(pid) else { return };
+        let subject = schedule::k3s();
+        if !self.is_silent(index) && self.rng.chance(97) {
+            let reading = self.ailment.look(&self.pid1.unit(&subject).state);
+            self.soon(500, 40_000, guardian(pid, GuardianInput::ServiceRead { subject, reading, challenge }));
+        }
+        if challenge.is_none() {
+            self.soon(500_000, 700_000, Event::LookAtK3s { pid, challenge });
+        }
     }
 
     /// Hands a lie to the network.

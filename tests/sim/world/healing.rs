@@ -2,6 +2,7 @@
 
 use super::events::Event;
 use super::{START, World, nanos};
+use crate::k3s::Ailment;
 use crate::network::{End, Weather};
 use crate::pid1::{Breath, Fate, Pid1, Unit};
 use crate::schedule::{self, Liars};
@@ -28,6 +29,9 @@ impl World {
         self.refuse.clear();
         self.doom = None;
         self.meddle = None;
+        if matches!(self.ailment, Ailment::Environment | Ailment::HostInDoubt) {
+            self.ail(Ailment::Nothing);
+        }
         for a in 0..self.plan.personas {
             self.break_link(End::Agent(a), End::Warden);
             for b in a + 1..self.plan.personas {
@@ -53,7 +57,8 @@ impl World {
         let mut calm = 0;
         while self.checker.violation.is_none() && calm < 3 {
             self.run_for(Duration::from_millis(500));
-            if self.a_voter_crash_loops() {
+            // A copy of a datastore may take long, and a warden that never hears of its end waits for so long.
+            if self.a_voter_crash_loops() || self.state_of(&schedule::k3s()) == Some(StateName::Acting) {
                 limit = self.now + nanos(self.plan.recovery);
             }
             let left = self.unfinished();
@@ -146,7 +151,12 @@ impl World {
 
     /// What is really wrong with a subject.
     pub fn fault_of(&self, subject: &SubjectName) -> Option<FaultClass> {
-        true_fault(&self.pid1, &self.work, &self.wrappers, subject)
+        true_fault(&self.pid1, &self.work, self.ailment, &self.wrappers, subject)
+    }
+
+    /// What was done to a subject so far, in order.
+    pub fn done_to(&self, subject: &SubjectName) -> Vec<&'static str> {
+        self.checker.done.iter().filter(|(name, _)| name == subject).map(|(_, action)| *action).collect()
     }
 
     /// Where the warden says that a subject stands.
@@ -159,6 +169,7 @@ impl World {
 pub(super) fn true_fault(
     pid1: &Pid1,
     work: &[Work],
+    ailment: Ailment,
     wrappers: &BTreeMap<SubjectName, Wrapper>,
     subject: &SubjectName,
 ) -> Option<FaultClass> {
@@ -167,7 +178,8 @@ pub(super) fn true_fault(
         return Some(FaultClass::Crash);
     }
     match (&unit.kind, unit.breath) {
-        (SubjectKind::Unit | SubjectKind::K3s, _) => None,
+        (SubjectKind::K3s, _) => ailment.breaks().then_some(FaultClass::Broken),
+        (SubjectKind::Unit, _) => None,
         (_, Breath::Silent) => Some(FaultClass::Hang),
         (SubjectKind::Wrapper(persona), Breath::Well) => {
             let index = work.iter().enumerate().position(|(i, _)| schedule::persona(i) == *persona)?;

@@ -2,6 +2,7 @@
 
 use super::World;
 use super::events::{Event, JobStep, guardian};
+use crate::k3s::Ailment;
 use crate::pid1::{Breath, Fate};
 use crate::schedule::{self, Fault};
 use crate::wrapper::{Work, Wrapper};
@@ -53,8 +54,10 @@ impl World {
                     (0..self.plan.personas).find(|i| schedule::persona(*i) == persona).expect("a known persona");
                 self.agent_begins(index, pid);
             }
-            SubjectKind::K3s | SubjectKind::Unit => {}
+            SubjectKind::K3s => self.ail(self.ailment.started()),
+            SubjectKind::Unit => {}
         }
+        let ends = *subject == schedule::k3s() && self.ailment.ends_each_run();
         let unit = self.pid1.unit_mut(subject);
         let job = unit.job;
         let fate = unit.fate;
@@ -64,11 +67,27 @@ impl World {
             Fate::Hangs(n) => Fate::Hangs(n - 1),
         };
         let step = match fate {
+            _ if ends => JobStep::Crash,
             Fate::Well => return,
             Fate::CrashLoop(_) => JobStep::Crash,
             Fate::Hangs(_) => JobStep::Silence,
         };
         self.soon(1_000, 400_000, Event::Job { subject: subject.clone(), job, step });
+    }
+
+    /// Something else ails k3s now, or nothing.
+    pub(super) fn ail(&mut self, ailment: Ailment) {
+        self.note(|| format!("k3s: {ailment:?}"));
+        let now = self.now;
+        let (before, after) = (self.ailment.remedy(), ailment.remedy());
+        self.ailment = ailment;
+        if before == after {
+            return;
+        }
+        if let Some((_, until)) = before.and_then(|remedy| self.ailed.get_mut(&remedy)) {
+            *until = now;
+        }
+        self.ailed.extend(after.map(|remedy| (remedy, (now, u64::MAX))));
     }
 
     /// Whatever runs in the unit is gone.
@@ -248,6 +267,9 @@ impl World {
         }
         match permit.action() {
             Action::Restart | Action::ResetFailed | Action::MoveAside { .. } => {
+                if matches!(permit.action(), Action::MoveAside { .. }) && self.ailment == Ailment::EmptyKey {
+                    self.ail(Ailment::Nothing);
+                }
                 let takes = self.rng.ms(3, 60);
                 self.begin_start(&subject, Duration::ZERO, takes);
                 let job = self.pid1.unit(&subject).job;
