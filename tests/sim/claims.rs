@@ -4,7 +4,7 @@
 use crate::actors::{self, Guise};
 use crate::k3s::Ailment;
 use crate::pid1::Fate;
-use crate::schedule::{Fault, Liars, Meddling, Plan, foreign, k3s, persona};
+use crate::schedule::{Fault, LIAR, Liars, Meddling, Plan, foreign, k3s, persona};
 use crate::world::World;
 use std::time::Duration;
 use zeta_bft::protocol::statement::StateName;
@@ -147,6 +147,10 @@ fn a_committee_of_liars_breaks_none_of_the_wardens_own_rules() {
 fn with_a_damaged_journal_nothing_is_done() {
     for seed in 0..5 {
         let mut world = at_rest(seed, Plan::calm(3));
+        // A record that others were written after: what stands alone at the end might as well have been torn.
+        kill(&mut world, &foreign());
+        time_to_repair(&mut world, &foreign(), S);
+        world.run_for(4 * S);
         let before = world.checker.acts;
         world.damage_journal();
         let subject = SubjectName::wrapper(&persona(0));
@@ -225,5 +229,19 @@ fn a_host_in_doubt_is_shown_as_frozen_and_nothing_is_done_to_its_k3s() {
         assert_eq!(world.done_to(&k3s()), Vec::<&str>::new(), "seed {seed}");
         let state = world.state_of(&k3s());
         assert!(matches!(state, Some(StateName::Healthy | StateName::Suspect)), "seed {seed}: {state:?}");
+    }
+}
+
+#[test]
+fn whoever_signs_two_statements_with_one_number_is_proven_and_nobody_else_is() {
+    for (seed, kind) in (0..).zip(&actors::ALL) {
+        let plan = Plan { liars: Liars::One, guise: Guise::Always(kind), ..Plan::calm(3) };
+        let mut world = World::new(seed, plan);
+        world.run_for(20 * S);
+        assert_eq!(world.checker.violation, None, "{kind:?}");
+        // One of the mutator's fields is the number itself: it may hit on one that it has used.
+        if kind.name != "mutator" {
+            assert_eq!(world.checker.proven.contains(&persona(LIAR)), kind.is_proven, "{kind:?}");
+        }
     }
 }

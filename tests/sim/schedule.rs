@@ -136,6 +136,8 @@ pub enum Fault {
     Reboot {
         down: Duration,
     },
+    /// The next sync of the journal fails.
+    FailingDisk,
     SlowDisk {
         lasts: Duration,
     },
@@ -416,7 +418,7 @@ impl Fault {
             _ => Fate::Hangs(few(rng)),
         };
         let ends = |rng: &mut Rng| if rng.chance(40) { usize::MAX } else { rng.index(personas) };
-        match rng.below(108) {
+        match rng.below(110) {
             0..28 => Self::Crash { subject, fate },
             28..31 => Self::ExitZero(subject),
             31..42 => {
@@ -449,7 +451,8 @@ impl Fault {
             96 => Self::SlowDisk { lasts: rng.ms(200, 3000) },
             97 => Self::DeafPid1 { lasts: rng.ms(200, 4000) },
             98..100 => Self::WallJump { forward: rng.chance(50), by: rng.ms(1000, 100_000) },
-            _ => Self::Ail(Ailment::any(rng)),
+            100..108 => Self::Ail(Ailment::any(rng)),
+            _ => Self::FailingDisk,
         }
     }
 }

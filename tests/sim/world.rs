@@ -153,7 +153,7 @@ impl World {
             codec,
             pid1,
             network,
-            journal: VirtualJournal::default(),
+            journal: VirtualJournal::new(),
             wrappers: BTreeMap::new(),
             warden: None,
             runs: 0,

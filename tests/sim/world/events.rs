@@ -36,7 +36,7 @@ pub(super) enum Event {
     WardenTimer { run: u32, seq: u64 },
     AskNonce { run: u32, pid: u32 },
     AskSession { run: u32, pid: u32, via: Via, request: Envelope },
-    Synced { run: u32, seq: u64 },
+    Synced { run: u32 },
     Reread { run: u32, attempt: Attempt, subject: SubjectName },
     Act { run: u32, permit: ActionPermit },
     Job { subject: SubjectName, job: u64, step: JobStep },
@@ -116,10 +116,13 @@ impl World {
                     self.step_warden(None, WardenInput::SessionWanted { peer, request, reply });
                 }
             }
-            Event::Synced { run, seq } => {
+            Event::Synced { run } => {
                 if self.warden.as_ref().is_some_and(|w| w.run == run) {
-                    let head = self.journal.sync(seq);
-                    self.step_warden(None, WardenInput::Synced(head));
+                    match self.journal.sync() {
+                        Some(head) => self.step_warden(None, WardenInput::Synced(head)),
+                        // As production does: out, and open the journal anew.
+                        None => self.warden_ends(Some(Duration::from_millis(500))),
+                    }
                 }
             }
             Event::Reread { run, attempt, subject } => {

@@ -8,7 +8,6 @@ use crate::pid1::Breath;
 use crate::schedule::{self, Fault};
 use crate::wrapper::Work;
 use std::time::Duration;
-use zeta_bft::journal::Damage;
 use zeta_bft::protocol::evidence::LastExit;
 use zeta_bft::protocol::guardian::GuardianInput;
 use zeta_bft::protocol::record::OperatorOrder;
@@ -127,6 +126,7 @@ impl World {
             Fault::Suspend { lasts } => self.suspend(lasts),
             Fault::Reboot { down } => self.reboot(down),
             Fault::DeafPid1 { lasts } => self.deaf_until = self.now + nanos(lasts),
+            Fault::FailingDisk => self.journal.fail(),
             Fault::SlowDisk { lasts } => self.slow_disk_until = self.now + nanos(lasts),
             Fault::WallJump { forward, by } => {
                 let by = i64::try_from(by.as_millis()).unwrap_or(0);
@@ -186,7 +186,7 @@ impl World {
     /// The warden dies, and finds its journal damaged when it is back.
     pub fn damage_journal(&mut self) {
         self.warden_ends(Some(Duration::from_millis(50)));
-        self.journal.damage = Some(Damage { at: 512, why: "a test flipped a bit".into() });
+        self.journal.damage();
         self.run_for(Duration::from_millis(200));
     }
 

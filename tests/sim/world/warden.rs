@@ -41,7 +41,7 @@ impl World {
             return;
         }
         self.runs += 1;
-        let recovered = self.journal.recover(&SigningKey::from_seed(&self.warden_seed).public(), &self.codec);
+        let recovered = self.journal.open(&SigningKey::from_seed(&self.warden_seed).public(), &self.codec);
         let damaged = recovered.damage.is_some();
         let config = WardenConfig {
             key: SigningKey::from_seed(&self.warden_seed),
@@ -80,8 +80,10 @@ impl World {
         }
         self.note(|| "the warden dies".into());
         self.doom = None;
-        self.journal.crash(&mut self.rng);
-        let quarantined = self.journal.recover(&self.roster.statement().warden, &self.codec).quarantined;
+        // A dead process leaves the page cache; a dead node does not, and some disks lie.
+        let loses = down.is_none() || self.rng.chance(50);
+        self.journal.crash(&mut self.rng, loses);
+        let quarantined = self.journal.read(&self.roster.statement().warden, &self.codec).quarantined;
         let quarantined = quarantined.into_iter().map(|(persona, _)| persona).collect();
         self.checker.warden_died(|attempt| self.journal.holds_intent(attempt), quarantined);
         for order in std::mem::take(&mut self.waiting).into_values() {
@@ -213,9 +215,9 @@ impl World {
                     self.checker.broken("S9", why);
                 }
                 if self.now < self.slow_disk_until {
-                    self.soon(1_000, 700_000, Event::Synced { run, seq });
+                    self.soon(1_000, 700_000, Event::Synced { run });
                 } else {
-                    self.soon(50, 4_000, Event::Synced { run, seq });
+                    self.soon(50, 4_000, Event::Synced { run });
                 }
             }
             WardenEffect::Publish { subject, episode } => {
