@@ -281,7 +281,8 @@ fn history_is_checked_against_the_signed_receipts_in_it() {
     let (faults, text) = bench.check(&[&bench.history(&lying)]);
     assert!(faults == 1 && text.contains("F, line 2: NOT OK: its `subject`"), "{text}");
 
-    let said: [(&str, fn(&mut HistoryEntry)); 5] = [
+    type Lie = fn(&mut HistoryEntry);
+    let said: [(&str, Lie); 5] = [
         ("at", |line| line.at = "2026-01-02T03:04:05Z".into()),
         ("before", |line| line.before.clear()),
         ("after", |line| line.after = Some("somewhere".into())),
