@@ -71,10 +71,13 @@ fn tick_state() -> TickState {
 
 fn statements() -> Vec<Seed> {
     let [begin, end] = receipts();
-    let payloads: [(u8, &str, Vec<u8>); 12] = [
+    let mut twice = heartbeat("otto", 8, 1);
+    twice.attestations.push(twice.attestations[0].clone());
+    let payloads: [(u8, &str, Vec<u8>); 13] = [
         (0, "request", Proto.encode(&request("otto"))),
         (1, "session", Proto.encode(&session("otto"))),
         (2, "heartbeat", Proto.encode(&heartbeat("otto", 8, 1))),
+        (2, "two-words", Proto.encode(&twice)),
         (3, "episode", Proto.encode(&episode(0))),
         (4, "vote", Proto.encode(&vote("otto", 0))),
         (5, "intent", Proto.encode(&begin)),
@@ -263,7 +266,7 @@ fn vendors(root: &Path) -> Vec<Seed> {
         })
         .collect();
     let times = "Error: usage limit reached, resets 3am (Europe/Berlin)\nretry-after: 30\ntry again in 2 hours 5 minutes\n\
-                 \u{1b}[31mquota exceeded\u{1b}[0m, reset at 1767700000\nuntil 2026-01-05T10:30:00Z; resets Oct 9 at 5pm\n";
+                 \u{1b}[31mquota exceeded\u{1b}[0m, reset\u{8} at 1767700000\nuntil 2026-01-05T10:30:00Z; resets Oct 9 at 5pm\n";
     seeds.push(seed("ticks", "times", &[&[0, 0, 1, 20, 0, 0], times.as_bytes()].concat()));
     seeds
 }
@@ -317,7 +320,7 @@ fn k3s(root: &Path) -> Vec<Seed> {
     }
     let secret = format!("panic: K10{}::server:hunter2 postgres://k3s:hunter2@db/k3s", "0a".repeat(32));
     seeds.push(seed("k3s_journal", "secret", &[&[0], entry(2, &secret.as_str().into()).as_bytes()].concat()));
-    let bytes: serde_json::Value = b"panic: \x1b[31mred\xff".as_slice().into();
+    let bytes: serde_json::Value = b"panic: \x1b[31mred\x08\xff".as_slice().into();
     seeds.push(seed("k3s_journal", "bytes", &[&[0], entry(3, &bytes).as_bytes()].concat()));
     // One that runs for an hour, and whose readiness fails by its datastore.
     let mut look = vec![0];

@@ -76,7 +76,11 @@ pub(crate) fn statement(data: &[u8]) {
     match kind {
         0 => signed::<SessionRequest>(bytes),
         1 => signed::<Session>(bytes),
-        2 => signed::<Heartbeat>(bytes),
+        2 => {
+            signed::<Heartbeat>(bytes);
+            let Some(heartbeat) = decoded::<Heartbeat>(bytes) else { return };
+            assert!(heartbeat.attestations.is_sorted_by(|a, b| a.subject < b.subject), "one word on each subject");
+        }
         3 => signed::<EpisodeStatement>(bytes),
         4 => signed::<Vote>(bytes),
         5 => signed::<Receipt>(bytes),
