@@ -172,13 +172,13 @@ impl VirtualJournal {
         recover(&records, damage.as_ref(), &key, codec)
     }
 
-    /// What a warden that starts reads; the journal is open then.
-    pub fn open(&mut self, warden: &PublicKey, codec: &Scheme) -> Recovered {
-        let opened = Journal::open_on(self.disk.clone()).expect("the virtual disk reads and writes");
+    /// What a warden that starts reads; the journal is open then. `None` when the disk failed.
+    pub fn open(&mut self, warden: &PublicKey, codec: &Scheme) -> Option<Recovered> {
+        let opened = Journal::open_on(self.disk.clone()).ok()?;
         let key = VerifyingKey::new(*warden).expect("the plan's warden has a usable key");
         let damage: Option<Damage> = opened.damage;
         self.journal = opened.journal;
-        recover(&opened.records, damage.as_ref(), &key, codec)
+        Some(recover(&opened.records, damage.as_ref(), &key, codec))
     }
 }
 

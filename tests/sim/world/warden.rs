@@ -41,7 +41,11 @@ impl World {
             return;
         }
         self.runs += 1;
-        let recovered = self.journal.open(&SigningKey::from_seed(&self.warden_seed).public(), &self.codec);
+        let key = SigningKey::from_seed(&self.warden_seed).public();
+        let Some(recovered) = self.journal.open(&key, &self.codec) else {
+            // It cannot begin, and PID 1 starts it again.
+            return self.after(Duration::from_millis(300), Event::StartWarden);
+        };
         let damaged = recovered.damage.is_some();
         let config = WardenConfig {
             key: SigningKey::from_seed(&self.warden_seed),
