@@ -6,7 +6,7 @@ use crate::node::{Message, Node};
 use crate::scope::{BOOT, CODEC, S, Scope};
 use zeta_bft::protocol::evidence::{Attestation, Evidence, FaultClass, Reason, Verdict};
 use zeta_bft::protocol::statement::{Choice, Envelope, EpisodeStatement, Header, Heartbeat, JournalHead, Vote};
-use zeta_bft::protocol::types::{Digest, PersonaId, Round, Rung, SubjectName, Timestamp};
+use zeta_bft::protocol::types::{Digest, PersonaId, Round, Rung, SetEpoch, SubjectName, Timestamp};
 
 impl Node {
     pub fn lie(&mut self, scope: &Scope, persona: &PersonaId, lie: &Lie) -> Option<()> {
@@ -53,6 +53,10 @@ impl Node {
                         vote.header.persona = scope.roster.members().find(|m| m.persona != *persona)?.persona.clone();
                     }
                     Binding::Attestation => vote.attestation.verdict = Verdict::Up,
+                    Binding::Class => {
+                        vote.attestation.class = FaultClass::ALL.iter().copied().find(|other| other != class);
+                    }
+                    Binding::Epoch => vote.set_epoch = SetEpoch(vote.set_epoch.0 + 1),
                 }
                 // No rule asks what became of a vote that never was one: the books are not told.
                 let envelope = Envelope::seal(&vote, &key, &CODEC);

@@ -115,10 +115,14 @@ pub enum Binding {
     Author,
     /// With an attestation that says something else.
     Attestation,
+    /// With an attestation of another fault.
+    Class,
+    /// Under a guardian-set epoch that is yet to come.
+    Epoch,
 }
 
 impl Binding {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Round,
         Self::Nonce,
         Self::Rung,
@@ -127,5 +131,7 @@ impl Binding {
         Self::Past,
         Self::Author,
         Self::Attestation,
+        Self::Class,
+        Self::Epoch,
     ];
 }

@@ -122,3 +122,16 @@ fn an_environment_fault_that_a_quorum_sees_calls_a_human_once_and_restarts_nothi
     assert!(bench.acts.is_empty());
     assert_eq!(bench.state("otto"), StateName::Healthy);
 }
+
+#[test]
+fn a_vendors_word_does_not_settle_its_own_subject() {
+    let mut bench = Bench::new();
+    bench.crash_and_certify("otto");
+    assert_eq!(bench.state("otto"), StateName::Settling);
+    bench.tick(4900 * MS);
+    for name in ["otto", "vera"] {
+        bench.heartbeat(name, &[]);
+    }
+    bench.tick(200 * MS);
+    assert_eq!(bench.state("otto"), StateName::Unconfirmed, "one of two voters has said UP");
+}

@@ -110,12 +110,14 @@ fn votes_of_another_round_rung_incarnation_or_node_move_nothing() {
     bench.kill("otto");
     bench.vote("vera", "otto", FaultClass::Crash);
     type Change = fn(&mut Vote);
-    let changes: [(&str, Change); 6] = [
+    let changes: [(&str, Change); 8] = [
         ("other_round", |vote| vote.nonce = Nonce([1; 16])),
         ("other_round", |vote| vote.round = Round(vote.round.0 + 1)),
         ("other_rung", |vote| vote.rung = Rung(1)),
         ("other_incarnation", |vote| vote.incarnation.invocation = InvocationId([77; 16])),
         ("unsupported", |vote| vote.attestation.verdict = Verdict::Up),
+        ("unsupported", |vote| vote.attestation.class = Some(FaultClass::Hang)),
+        ("other_set_epoch", |vote| vote.set_epoch = SetEpoch(vote.set_epoch.0 + 1)),
         ("inconsistent", |vote| vote.header.node = NodeId::new("n2").unwrap()),
     ];
     for (label, change) in changes {
@@ -192,4 +194,17 @@ fn an_action_voids_soft_votes_on_other_personas_in_the_very_same_step() {
     }
     bench.tick(S);
     assert_eq!((bench.acts.len(), bench.state("vera")), (3, StateName::Suspect));
+}
+
+#[test]
+fn an_approval_that_arrives_after_its_voters_withdrawal_never_counts() {
+    let mut bench = Bench::new();
+    bench.kill("otto");
+    let approval = bench.make_vote("lior", "otto", FaultClass::Crash);
+    let withdrawal = Vote { choice: Choice::Withdraw, ..bench.make_vote("lior", "otto", FaultClass::Crash) };
+    bench.submit_vote("lior", &withdrawal);
+    bench.submit_vote("lior", &approval);
+    assert!(bench.rejected("stale"));
+    bench.vote("vera", "otto", FaultClass::Crash);
+    assert!(bench.acts.is_empty());
 }
