@@ -98,7 +98,16 @@ impl Stage {
         match deed {
             Deed::KillWrapper => self.harm(index, &wrapper, Signal::KILL, Fault::Kill),
             Deed::StopWrapper => self.harm(index, &wrapper, Signal::STOP, Fault::Stop),
-            Deed::KillAgent => self.harm_ours(&agent, |pid| kill(pid, Signal::KILL)),
+            Deed::KillAgent => {
+                let old = self.node.unit(&agent);
+                self.harm_ours(&agent, |pid| kill(pid, Signal::KILL));
+                let node = &self.node;
+                let anew = comes_true(RECOVERY, &mut || {
+                    let unit = node.unit(&agent);
+                    unit.is_running() && unit.incarnation != old.incarnation && node.quorum().code == 0
+                });
+                assert!(anew, "{agent} was killed and does not run again: {}", node.quorum());
+            }
             Deed::FreezeAgent(time) => {
                 let member = self.ring.pid(index);
                 let from = clock::unix();
@@ -114,7 +123,7 @@ impl Stage {
             Deed::PauseWrapper(time) => self.pause(index, &wrapper, time),
             Deed::PauseAgent(time) => self.pause(index, &agent, time),
             Deed::StarveAgent(time) => {
-                let pids = [self.node.pid(&agent), self.ring.pid(index)];
+                let pids = self.both(index, &agent);
                 pids.iter().for_each(|pid| set_priority(*pid, 19));
                 std::thread::sleep(time);
                 pids.iter().for_each(|pid| set_priority(*pid, 0));
@@ -178,9 +187,14 @@ impl Stage {
         self.serfs.push(Harm { subject: MEMBERS[index].to_owned(), from, until: clock::unix() + RING_GRACE });
     }
 
+    /// One of ours, if it runs, and a member.
+    fn both(&self, index: usize, subject: &str) -> Vec<u32> {
+        self.node.unit(subject).main_pid.into_iter().chain([self.ring.pid(index)]).collect()
+    }
+
     /// So short that nobody may be called silent.
     fn pause(&mut self, index: usize, subject: &str, time: Duration) {
-        let pids = [self.node.pid(subject), self.ring.pid(index)];
+        let pids = self.both(index, subject);
         pids.iter().for_each(|pid| kill(*pid, Signal::STOP));
         std::thread::sleep(time);
         pids.iter().for_each(|pid| kill(*pid, Signal::CONT));

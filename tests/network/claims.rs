@@ -109,7 +109,7 @@ fn a_slow_link_keeps_all_in_sight_and_delays_no_repair(committee: &Committee) {
     committee.all_is_well();
     let before = committee.runs();
     committee.nobody_is_restarted_for(LONG, &before);
-    assert!(PERSONAS.iter().all(|persona| committee.hears(persona).len() == 2));
+    committee.until("all hear all", || PERSONAS.iter().all(|persona| committee.hears(persona).len() == 2));
     committee.kill("otto");
     committee.net.heal();
     committee.all_is_well();
