@@ -270,7 +270,7 @@ impl Bench {
         Envelope::seal(statement, &self.guards[&persona(name)].session_key, &Proto)
     }
 
-    fn header(&mut self, name: &str) -> Header {
+    pub(super) fn header(&mut self, name: &str) -> Header {
         let guard = self.guards.get_mut(&persona(name)).unwrap();
         guard.seq += 1;
         Header {
@@ -288,7 +288,7 @@ impl Bench {
         }
     }
 
-    fn word(&self, about: &str, fault: Option<FaultClass>) -> Attestation {
+    pub(super) fn word(&self, about: &str, fault: Option<FaultClass>) -> Attestation {
         Attestation {
             subject: subject(about),
             incarnation: self.units[&subject(about)].incarnation,
@@ -362,7 +362,7 @@ impl Bench {
         self.beat(name, attestations, heads);
     }
 
-    fn beat(&mut self, name: &str, attestations: Vec<Attestation>, heads: Vec<Head>) {
+    pub(super) fn beat(&mut self, name: &str, attestations: Vec<Attestation>, heads: Vec<Head>) {
         let header = self.header(name);
         let heartbeat = Heartbeat { header, attestations, health: 0, heads, receipt: JournalHead::default() };
         self.step(WardenInput::Submitted(self.seal(name, &heartbeat)));

@@ -133,3 +133,31 @@ fn what_was_forgiven_is_not_held_against_a_readmitted_persona_again_and_what_it_
     again.step(WardenInput::ProofSubmitted(new));
     assert!(again.warden.guardians[&persona("lior")].quarantined);
 }
+
+#[test]
+fn the_words_of_a_quarantined_guardian_settle_nothing() {
+    let mut bench = Bench::new();
+    bench.crash_and_certify("otto");
+    assert_eq!(bench.acts.len(), 1);
+    let first = bench.make_vote("lior", "vera", FaultClass::Crash);
+    let second = Vote { choice: Choice::Withdraw, ..first.clone() };
+    bench.submit_vote("lior", &first);
+    bench.submit_vote("lior", &second);
+    bench.pass(6 * S);
+    assert_eq!(bench.state("otto"), StateName::Unconfirmed, "vera alone is no quorum");
+}
+
+#[test]
+fn a_heartbeat_that_comes_late_makes_nobody_seem_alive() {
+    let mut bench = Bench::new();
+    let words = vec![bench.word("otto", None)];
+    let header = bench.header("lior");
+    let late = Heartbeat { header, attestations: words, health: 7, heads: Vec::new(), receipt: JournalHead::default() };
+    let late = bench.seal("lior", &late);
+    bench.heartbeat("lior", &[]);
+    let last = bench.warden.guardians[&persona("lior")].heartbeat_at;
+    bench.tick(S);
+    bench.step(WardenInput::Submitted(late));
+    let lior = &bench.warden.guardians[&persona("lior")];
+    assert_eq!((lior.heartbeat_at, lior.health), (last, 0));
+}

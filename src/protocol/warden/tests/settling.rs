@@ -59,6 +59,26 @@ fn what_stays_broken_climbs_its_ladder_and_ends_held_with_a_page() {
 }
 
 #[test]
+fn a_word_about_an_earlier_run_settles_nothing() {
+    let mut bench = Bench::new();
+    let earlier = bench.units[&subject("otto")].incarnation;
+    bench.crash_and_certify("otto");
+    let names: Vec<_> = bench.policy.subjects.keys().cloned().collect();
+    for _ in 0..24 {
+        bench.tick(250 * MS);
+        for voter in ["lior", "vera"] {
+            let mut words: Vec<_> = names.iter().map(|name| bench.word(name.as_str(), None)).collect();
+            let about_otto = words.iter_mut().find(|word| word.subject == subject("otto")).expect("a word on each");
+            about_otto.incarnation = earlier;
+            bench.beat(voter, words, Vec::new());
+        }
+    }
+    assert_eq!(bench.state("otto"), StateName::Unconfirmed);
+    bench.pass(S);
+    assert_eq!(bench.state("otto"), StateName::Healthy);
+}
+
+#[test]
 fn k3s_is_given_its_whole_time_to_settle() {
     let mut bench = Bench::with(|policy| {
         let k3s = SubjectPolicy {

@@ -208,3 +208,16 @@ fn an_approval_that_arrives_after_its_voters_withdrawal_never_counts() {
     bench.vote("vera", "otto", FaultClass::Crash);
     assert!(bench.acts.is_empty());
 }
+
+#[test]
+fn what_was_signed_under_an_ended_session_never_counts() {
+    let mut bench = Bench::new();
+    bench.kill("otto");
+    let old = bench.make_vote("lior", "otto", FaultClass::Crash);
+    // The same process with the same key: only the session is another.
+    let number = PERSONAS.iter().position(|(name, _)| *name == "lior").expect("a member");
+    bench.open_session("lior", 20 + u8::try_from(number).expect("few"));
+    bench.submit_vote("lior", &old);
+    bench.vote("vera", "otto", FaultClass::Crash);
+    assert!(bench.acts.is_empty() && bench.rejected("old_session"));
+}
