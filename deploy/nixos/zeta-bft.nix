@@ -80,7 +80,8 @@ let
   // optionalAttrs cfg.allowSharedUid { allow_shared_uid = true; }
   // optionalAttrs (cfg.subjects != { }) { subjects = mapAttrs (_: subject) cfg.subjects; }
   // optionalAttrs (cfg.policy != { }) { inherit (cfg) policy; }
-  // optionalAttrs (cfg.page != null) { page = without null cfg.page; };
+  // optionalAttrs (cfg.page != null) { page = without null cfg.page; }
+  // optionalAttrs (cfg.tcp != { }) { tcp = mapAttrs (_: without null) cfg.tcp; };
 
   # A rung that reads as harm, an unknown vendor, two scrape ports on one address: refused when the system is built.
   generated = toml.generate "zeta-bft-node.toml" cfg.settings;
@@ -207,10 +208,11 @@ let
     zeta-bft-hand = stamped cfg.settings (service "zeta-bft-hand.service" (_: { }));
     zeta-bft-warden = stamped cfg.settings (service "zeta-bft-warden.service" (_: { }));
     "zeta-bft-agent@" = stamped cfg.settings (service "zeta-bft-agent@.service" (s:
-      optionalAttrs (farServers != [ ]) { IPAddressAllow = [ s.IPAddressAllow ] ++ farServers; }));
+      optionalAttrs (farServers ++ cfg.tcpAllow != [ ]) { IPAddressAllow = [ s.IPAddressAllow ] ++ farServers ++ cfg.tcpAllow; }));
   } // mapAttrs' (name: p: nameValuePair (wrapperUnit name) (stamped cfg.settings.personas.${name} (wrapper name p))) personas;
 
-  # Beyond the loopback agents reach the addresses of other nodes' API servers that a subject names, and no other.
+  # Beyond the loopback agents reach the addresses of other nodes' API servers that a subject names, what `tcpAllow` names, and
+  # no other.
   farServers =
     let
       address = url: builtins.match "https://\\[?([0-9a-fA-F:.]+)]?:[0-9]+/?" url;
@@ -665,6 +667,24 @@ in
       warden = mkOption { type = types.str; default = "127.0.0.1:9464"; description = "The warden's scrape address."; };
       agents = mkOption { type = types.str; default = "127.0.0.1:9465"; description = "The first agent's."; };
       wrappers = mkOption { type = types.str; default = "127.0.0.1:9475"; description = "The first wrapper's."; };
+    };
+    tcp = mkOption {
+      type = types.attrsOf (types.submodule {
+        options = {
+          listen = mkOption { type = types.str; description = "Where the agent listens: an address and a port."; };
+          address = nullable types.str "Where the others find it, if that is elsewhere.";
+        };
+      });
+      default = { };
+      description = ''
+        Agents, by persona, that listen on TCP with mutual TLS beside their Unix socket. Certificates are made by
+        `zeta-bft certify`, on the node, once.
+      '';
+    };
+    tcpAllow = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      description = "Addresses beyond the loopback, of peers and of those who may look, that the agents' units let through.";
     };
     allowSharedUid = mkOption {
       type = types.bool;

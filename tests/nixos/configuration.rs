@@ -98,6 +98,8 @@ pub const EVERYTHING: &str = r#"{
     policy = { node_per_day = 25; hang.patience = "700ms"; drill.enabled = false; };
     page = { command = [ "/bin/true" ]; limit = "30s"; };
     metrics.warden = "127.0.0.1:9999";
+    tcp.otto = { listen = "0.0.0.0:9700"; address = "10.88.0.2:9700"; };
+    tcpAllow = [ "10.88.0.0/24" ];
     rungWritePaths = [ "/opt/tools" ];
   };
 }"#;
@@ -210,6 +212,12 @@ fn every_option_reaches_zeta_bft_by_a_name_that_it_knows() {
     assert_eq!(settings.policy.node_per_day, 25);
     assert_eq!(settings.policy.timing.hang.patience, Duration::from_millis(700));
     assert_eq!(settings.page.unwrap().limit, Duration::from_secs(30));
+    let tcp = &settings.tcp[&PersonaId::new("otto").unwrap()];
+    assert_eq!((tcp.listen.to_string(), tcp.address.to_string()), ("0.0.0.0:9700".into(), "10.88.0.2:9700".into()));
+    assert_eq!(
+        node.service("zeta-bft-agent@")["serviceConfig"]["IPAddressAllow"],
+        serde_json::json!(["localhost", "10.0.0.2", "10.88.0.0/24"])
+    );
 
     let otto = &node.service("zeta-otto")["serviceConfig"];
     assert_eq!(
@@ -245,6 +253,7 @@ fn every_option_of_node_toml_can_be_written() {
         ("[personas.otto.budget]\nzzz = 1", &["personas", "otto", "budget"], &[]),
         ("[page]\ncommand = []\nzzz = 1", &["page"], &[]),
         ("[metrics]\nzzz = 1", &["metrics"], &[]),
+        ("[tcp.otto]\nzzz = 1", &["tcp", "otto"], &[]),
     ] {
         let mut missing: Vec<_> = known(spoilt).difference(&written(path)).cloned().collect();
         // No one subject can have them all.

@@ -147,7 +147,8 @@ fn a_reboot_in_the_middle_of_an_episode_ends_in_a_healthy_node(stage: &'static S
     let budget = |node: &Node| node.quorum().subject("worker")["budget"].as_u64();
     let full = budget(&node);
     node.signal("worker.service", "KILL");
-    node.await_state("worker", "acting");
+    // Earlier, the last look may find the node stopping: an ABORT, which does give the repair back.
+    node.await_until("its start is under way", || node.unit("worker.service").get("ActiveState") == "activating");
     node.off()?;
     node.boot()?;
     node.await_until("three vendors after the reboot", || node.quorum().view["vendors_live"] == 3);

@@ -59,6 +59,20 @@ fn what_stays_broken_climbs_its_ladder_and_ends_held_with_a_page() {
 }
 
 #[test]
+fn what_crashes_unjudged_on_its_last_rung_is_held() {
+    let mut bench = Bench::with(|policy| policy.subjects.get_mut(&subject("otto")).unwrap().ladder.truncate(1));
+    bench.crash_and_certify("otto");
+    assert_eq!(bench.acts.len(), 1);
+    // Nobody says anything until the time to settle is over.
+    bench.tick(6 * S);
+    assert_eq!(bench.state("otto"), StateName::Unconfirmed);
+    bench.kill("otto");
+    bench.tick(MS);
+    assert_eq!((bench.state("otto"), bench.acts.len()), (StateName::Held, 1));
+    assert!(bench.pages.contains(&"ladder_spent"));
+}
+
+#[test]
 fn a_word_about_an_earlier_run_settles_nothing() {
     let mut bench = Bench::new();
     let earlier = bench.units[&subject("otto")].incarnation;
