@@ -41,8 +41,14 @@ impl Node {
         });
     }
 
-    /// How many agents ever found this row and took it for this class, held back by nothing: what is repaired passes quickly.
-    pub fn finders(&self, row: &str, class: &str) -> usize {
+    /// Waits until the log tells that two agents found this row and took it for this class, held back by nothing. What is repaired
+    /// passes quickly; the log comes after.
+    #[track_caller]
+    pub fn await_finders(&self, row: &str, class: &str) {
+        self.await_until(&format!("two agents have found {row} ({class})"), || self.finders(row, class) >= 2);
+    }
+
+    fn finders(&self, row: &str, class: &str) -> usize {
         let found = |persona: &&&str| {
             let unit = format!("zeta-bft-agent@{persona}.service");
             let log = self.ask(&["journalctl", "--no-pager", "-o", "cat", "-u", &unit]);
