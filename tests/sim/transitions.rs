@@ -153,7 +153,12 @@ impl Seen {
         }
         lines.push(format!("guardian: active -> quarantined {}, back {}", self.quarantined, self.readmitted));
         let (all, missing) = (POSSIBLE.len() + 2, self.missing().len());
-        lines.push(format!("transitions reached: {} of {all}", all - missing));
+        let elsewhere: Vec<_> =
+            BY_A_CLAIM.iter().filter(|(from, to, _)| self.count(*from, *to) == 0).map(|(.., claim)| *claim).collect();
+        lines.push(format!(
+            "transitions reached: {} of {all}; by claims of the core instead: {elsewhere:?}",
+            all - missing - elsewhere.len()
+        ));
         lines.join("\n")
     }
 
