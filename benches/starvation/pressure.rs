@@ -56,7 +56,8 @@ impl Pressure {
             return Starving(None);
         }
         let mut stress = Command::new("stress-ng");
-        stress.args(["--quiet", "--temp-path"]).arg(folder).args(arguments);
+        // Not all of its stressors ask where they may leave their files.
+        stress.current_dir(folder).args(["--quiet", "--temp-path"]).arg(folder).args(arguments);
         stress.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Starving(Some(stress.spawn().expect("stress-ng is installed")))
     }
