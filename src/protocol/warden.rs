@@ -6,7 +6,8 @@
 //! How an action comes about, and where each rule stands:
 //!
 //! 1. votes are admitted and counted by [`super::vote_keeper`] (S1, S4);
-//! 2. [`Warden::next_move`] decides every transition of every subject: the whole life of an episode, in one match;
+//! 2. [`moves`] decides every transition of every subject: the whole life of an episode, in one match; [`challenge`] asks the
+//!    accused process itself, or the voters again, before soft evidence leads to anything;
 //! 3. [`action`] writes INTENT with its certificate and waits until it is on the disk (S2, S4, S5, S6);
 //! 4. the unit is read again, compared with the run that was voted on (S3), and only then a [`ActionPermit`] is minted;
 //! 5. OUTCOME is on the disk before its receipt or a new nonce is published (S2, S9).
@@ -16,7 +17,9 @@
 mod action;
 mod admission;
 mod api;
+mod challenge;
 mod exploration;
+mod moves;
 mod orders;
 mod permit;
 mod publication;
@@ -32,23 +35,22 @@ pub use api::{
 };
 pub use permit::{ActionPermit, Attempt};
 
-use super::episode::{Certified, Challenged, Phase, State, Subject};
-use super::evidence::{Attestation, FaultClass, Remedy, UnitReading, UnitState, classify_unit};
+use super::episode::{State, Subject};
+use super::evidence::{FaultClass, UnitState};
 use super::ladder::Ledger;
-use super::policy::{Action, BudgetPolicy, Consent, Mode, Policy, RungPolicy, SubjectKind};
+use super::policy::{BudgetPolicy, Mode, Policy, SubjectKind};
 use super::record::Record;
 use super::roster::Roster;
 use super::signing::SigningKey;
-use super::statement::{JournalHead, Outcome, StatementCodec, Verified, Vote};
+use super::statement::{JournalHead, StatementCodec};
 use super::types::{
     BootId, Digest, Nonce, PersonaId, Rung, SetEpoch, SubjectName, Timestamp, VendorId, WardenInstance,
 };
 use super::view::HeldBy;
-use super::vote_keeper::{Ballot, Tally};
 use admission::Guardian;
 use orders::Hold;
 use records::Deferred;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,41 +100,6 @@ pub struct Warden<C: StatementCodec> {
     /// Pairs of vendors that accused each other of BROKEN, and since when.
     disputes: BTreeMap<(VendorId, VendorId), Timestamp>,
     out: Vec<WardenEffect>,
-}
-
-/// What becomes of a subject next. Decided in one place, [`Warden::next_move`]; carried out in another.
-#[derive(Debug)]
-enum Move {
-    /// Another state; votes stay.
-    To(State, &'static str),
-    /// Another state, and a new round: votes void.
-    Void(State, &'static str),
-    /// No word and no vote against it is left.
-    Quiet,
-    /// Ask the accused process (HANG) or the voters (BROKEN) once more.
-    Challenge(FaultClass, Duration),
-    /// The accused process was silent: has it been starved of CPU?
-    Silent,
-    /// The quorum holds.
-    Certify(FaultClass, BTreeSet<VendorId>, Duration),
-    /// Certified on evidence that waits: a place in the queue.
-    Intend,
-    /// Observe mode: what would have been done.
-    WouldAct,
-    /// The rung is a page.
-    CallHuman,
-    /// Out of budget.
-    OutOfBudget(super::ladder::BudgetSpent),
-    /// Acting has gone on for too long.
-    TimeOut,
-    /// The repair did not help: next rung.
-    NextRung(&'static str),
-    /// Another rung answers the fault; beyond the last: none does.
-    Rung(usize, &'static str),
-    /// The repair helped, or nobody says that it did not: the episode ends.
-    Recover(&'static str),
-    /// An earlier warden's INTENT was or was not carried out.
-    Reconcile(Outcome),
 }
 
 impl<C: StatementCodec> Warden<C> {
@@ -233,270 +200,6 @@ impl<C: StatementCodec> Warden<C> {
         self.finish()
     }
 
-    /// What becomes of a subject next: the whole life of an episode.
-    fn next_move(&self, subject: &Subject) -> Option<Move> {
-        let now = self.now;
-        let reading = self.reading(subject);
-        if subject.state.is_open() || matches!(subject.state, State::Settling { .. } | State::Unconfirmed { .. }) {
-            if let Some(UnitReading::Operator(reason)) = reading {
-                return Some(Move::Void(State::Operator(subject.episode.incarnation), reason.as_str()));
-            }
-            if self.hold_on(&subject.name).is_some() && subject.state != State::Healthy {
-                return Some(Move::Void(State::Healthy, "hold"));
-            }
-        }
-        if self.damage.is_some() || !self.booted {
-            return None;
-        }
-        let timing = &self.policy.timing;
-        match &subject.state {
-            State::Healthy => {
-                let held = self.hold_on(&subject.name).is_some();
-                (!held && self.is_accused(subject)).then_some(Move::To(State::Suspect, "accused"))
-            }
-            State::Suspect => self.suspect_move(subject, reading),
-            State::Challenged(challenged) => self.challenged_move(subject, challenged, reading),
-            State::Certified(certified) => self.certified_move(subject, certified, reading),
-            State::AwaitingApproval { class, until } => {
-                if self.says_up(subject, *class) {
-                    Some(Move::Void(State::Healthy, "recovered"))
-                } else {
-                    (now >= *until).then_some(Move::Void(State::Suspect, "approval_expired"))
-                }
-            }
-            State::Acting(acting) => {
-                let due = match acting.phase {
-                    Phase::Rereading => now >= acting.slot_until,
-                    Phase::Executing => now >= acting.deadline,
-                    Phase::Intending | Phase::Closing { .. } => false,
-                };
-                due.then_some(Move::TimeOut)
-            }
-            State::Settling { class, until, attempt } => {
-                if matches!(reading, Some(UnitReading::Crashed(_))) {
-                    return Some(Move::NextRung("crashed_while_settling"));
-                }
-                let due = now >= *until;
-                // A tick that ended tells at once; whatever else was broken gets its whole time.
-                let told =
-                    due || (*class == FaultClass::Broken && matches!(subject.policy.kind, SubjectKind::Wrapper(_)));
-                if told && self.says_up(subject, *class) {
-                    Some(Move::Recover("recovered"))
-                } else if told && self.says_not_helped(subject, *class) {
-                    Some(Move::NextRung("not_helped"))
-                } else {
-                    due.then(|| {
-                        let state = State::Unconfirmed {
-                            attempt: *attempt,
-                            class: *class,
-                            until: now + timing.unconfirmed_max,
-                            incarnation: subject.episode.incarnation,
-                            active_all_along: matches!(reading, Some(UnitReading::Running)),
-                        };
-                        Move::To(state, "no_quorum_of_verdicts")
-                    })
-                }
-            }
-            State::Unconfirmed { class, until, active_all_along, .. } => {
-                if matches!(reading, Some(UnitReading::Crashed(_))) {
-                    Some(Move::NextRung("crashed_while_settling"))
-                } else if self.says_up(subject, *class) {
-                    Some(Move::Recover("recovered"))
-                } else if self.says_not_helped(subject, *class) {
-                    Some(Move::NextRung("not_helped"))
-                } else if now < *until {
-                    None
-                } else if *active_all_along && matches!(reading, Some(UnitReading::Running)) {
-                    Some(Move::Recover("unconfirmed"))
-                } else {
-                    Some(Move::NextRung("not_active"))
-                }
-            }
-            State::Reconciling { before, closing, .. } => {
-                let unit = subject.unit.as_ref().filter(|unit| closing.is_none() && !unit.job_pending)?;
-                let carried_out = unit.incarnation != *before;
-                Some(Move::Reconcile(if carried_out { Outcome::Inferred } else { Outcome::Abandoned }))
-            }
-            State::Held(HeldBy::Budget) => {
-                self.budget_allows(subject).is_ok().then_some(Move::Void(State::Healthy, "budget_refilled"))
-            }
-            State::Held(_) => None,
-            State::Operator(stopped) => {
-                let restarted = subject.episode.incarnation != *stopped;
-                let running = matches!(reading, Some(UnitReading::Running));
-                let left_alone = matches!(reading, Some(UnitReading::Operator(_)) | None);
-                (running || (restarted && !left_alone)).then_some(Move::Void(State::Healthy, "started_again"))
-            }
-        }
-    }
-
-    fn suspect_move(&self, subject: &Subject, reading: Option<UnitReading>) -> Option<Move> {
-        for class in VOTABLE {
-            let tally = subject.votes.tally(self.now, class, self.ballot(subject, class));
-            if !tally.is_quorum(&self.roster) || self.would_have_already(subject, class) {
-                continue;
-            }
-            let detection = tally.oldest().map_or(Duration::ZERO, |oldest| self.now.saturating_since(oldest));
-            match (class, reading) {
-                (FaultClass::Crash, Some(UnitReading::Crashed(_))) => {
-                    return Some(Move::Certify(class, BTreeSet::new(), detection));
-                }
-                (FaultClass::Hang | FaultClass::Broken, _) if self.may_challenge(subject) => {
-                    return Some(Move::Challenge(class, detection));
-                }
-                _ => {}
-            }
-        }
-        (!self.is_accused(subject)).then_some(Move::Quiet)
-    }
-
-    fn challenged_move(
-        &self,
-        subject: &Subject,
-        challenged: &Challenged,
-        reading: Option<UnitReading>,
-    ) -> Option<Move> {
-        let Challenged { class, nonce, deadline, detection, silent, pid, .. } = challenged;
-        let same_process = subject.unit.is_some_and(|unit| unit.main_pid == Some(*pid));
-        if !Self::may_be_unwell(subject, reading) || !same_process {
-            return Some(Move::To(State::Suspect, "unit_changed"));
-        }
-        if self.soft_block(subject).is_some() {
-            return Some(Move::To(State::Suspect, "frozen"));
-        }
-        let tally = subject.votes.tally(self.now, *class, self.ballot(subject, *class));
-        if !tally.is_quorum(&self.roster) {
-            return Some(Move::To(State::Suspect, "votes_gone"));
-        }
-        if *class == FaultClass::Broken {
-            let again = |vote: &&&Verified<Vote>| vote.challenge == Some(*nonce);
-            let confirmed: BTreeSet<_> = tally
-                .votes
-                .iter()
-                .filter(again)
-                .filter_map(|vote| self.roster.member(&vote.header.persona))
-                .map(|member| member.vendor.clone())
-                .collect();
-            if confirmed.len() >= self.roster.q() {
-                return Some(Move::Certify(*class, confirmed, *detection));
-            }
-            return (self.now >= *deadline).then_some(Move::To(State::Suspect, "not_observed_again"));
-        }
-        match (self.now >= *deadline, silent) {
-            (false, _) => None,
-            // A warden that was late itself may not have read an answer that came in time.
-            (true, false) if self.now.saturating_since(*deadline) > self.policy.timing.hang.challenge / 2 => {
-                Some(Move::To(State::Suspect, "warden_late"))
-            }
-            (true, false) => Some(Move::Silent),
-            (true, true) => Some(Move::To(State::Suspect, "run_delay_unknown")),
-        }
-    }
-
-    fn certified_move(&self, subject: &Subject, certified: &Certified, reading: Option<UnitReading>) -> Option<Move> {
-        let class = certified.class;
-        let tally = subject.votes.tally(self.now, class, self.ballot(subject, class));
-        let still = match class {
-            FaultClass::Crash => matches!(reading, Some(UnitReading::Crashed(_))),
-            _ => Self::may_be_unwell(subject, reading),
-        };
-        let confirmed =
-            class != FaultClass::Broken || tally.vendors.intersection(&certified.confirmed).count() >= self.roster.q();
-        if !still || !tally.is_quorum(&self.roster) || !confirmed {
-            return Some(Move::To(State::Suspect, "votes_gone"));
-        }
-        if class != FaultClass::Crash && self.soft_block(subject).is_some() {
-            return Some(Move::To(State::Suspect, "frozen"));
-        }
-        if self.now >= certified.deadline {
-            return Some(Move::Void(State::Suspect, "waited_too_long"));
-        }
-        // While no quorum agrees on what is wrong another vote may tell; this waits no longer than its certificate.
-        let wanted = self.wanted_rung(subject, &tally)?;
-        if wanted != subject.episode.rung.0 as usize {
-            return Some(Move::Rung(wanted, "another_rung_answers"));
-        }
-        let Some(rung) = subject.policy.ladder.get(wanted) else {
-            return Some(Move::NextRung("ladder_spent"));
-        };
-        if self.policy.mode == Mode::Observe {
-            return Some(Move::WouldAct);
-        }
-        if rung.action == Action::Page {
-            return Some(Move::CallHuman);
-        }
-        if rung.consent == Consent::QuorumAndOperator && !subject.approved {
-            let until = self.now + self.policy.timing.approval;
-            return Some(Move::To(State::AwaitingApproval { class, until }, "needs_approval"));
-        }
-        if let Err(spent) = self.budget_allows(subject) {
-            return Some(Move::OutOfBudget(spent));
-        }
-        let cooled = subject.ledger.cool_down_left(self.accumulated()).is_zero();
-        (cooled && !self.stopping && self.has_slot(subject, certified)).then_some(Move::Intend)
-    }
-
-    /// Carries out what [`Self::next_move`] decided.
-    fn make(&mut self, name: &SubjectName, next: Move) {
-        match next {
-            Move::To(state, reason) => {
-                if let State::AwaitingApproval { .. } = state {
-                    let episode = self.subjects[name].episode.id;
-                    self.page("approval_wanted", Some(name), &format!("{name} waits: zeta-bft approve {episode}"));
-                }
-                if let State::Unconfirmed { .. } = state {
-                    self.page(
-                        "unconfirmed",
-                        Some(name),
-                        &format!("nobody can say whether the repair of {name} helped"),
-                    );
-                }
-                if matches!(self.subjects[name].state, State::Challenged(_)) {
-                    self.no_challenge_for(name, self.policy.timing.broken.challenge);
-                }
-                self.enter(name, state, reason);
-            }
-            Move::Void(state, reason) => {
-                let ends = matches!(state, State::Healthy | State::Operator(_)) && self.subjects[name].acted;
-                if ends {
-                    self.new_episode(name)
-                } else {
-                    self.new_round(name)
-                }
-                self.enter(name, state, reason);
-            }
-            Move::Quiet => {
-                // An episode in which something was done ends here; a mere suspicion leaves no trace.
-                if self.subjects[name].acted {
-                    self.new_episode(name);
-                }
-                self.enter(name, State::Healthy, "quiet");
-            }
-            Move::Challenge(class, detection) => self.challenge(name, class, detection),
-            Move::Silent => self.was_silent(name),
-            Move::Certify(class, confirmed, detection) => self.certify(name, class, confirmed, detection),
-            Move::Intend => self.intend(name),
-            Move::WouldAct => self.would_act(name),
-            Move::CallHuman => {
-                let subject = &self.subjects[name];
-                if subject.episode.rung.0 as usize + 1 < subject.policy.ladder.len() {
-                    self.page("ladder_page", Some(name), &format!("the ladder of {name} calls for a human"));
-                }
-                self.next_rung(name, "called_human");
-            }
-            Move::OutOfBudget(spent) => {
-                self.refused(name, spent.as_str());
-                self.page("budget_spent", Some(name), &format!("{name} is not repaired: {spent}"));
-                self.enter(name, State::Held(HeldBy::Budget), spent.as_str());
-            }
-            Move::TimeOut => self.time_out(name),
-            Move::NextRung(reason) => self.next_rung(name, reason),
-            Move::Rung(rung, reason) => self.climb_to(name, rung, reason),
-            Move::Recover(reason) => self.recover(name, reason),
-            Move::Reconcile(outcome) => self.reconcile(name, outcome),
-        }
-    }
-
     /// Runs every subject to rest, publishes what changed, and hands out the effects.
     fn finish(&mut self) -> Vec<WardenEffect> {
         self.earn();
@@ -576,87 +279,6 @@ impl<C: StatementCodec> Warden<C> {
                 self.enter(&name, State::Healthy, "resumed");
             }
         }
-    }
-
-    // ---- reading ----
-
-    /// What PID 1 says of it, by the same code that guardians use.
-    fn reading(&self, subject: &Subject) -> Option<UnitReading> {
-        subject.unit.as_ref().map(|unit| classify_unit(unit, subject.policy.exit_zero, self.now))
-    }
-
-    /// Whether soft evidence may speak of it.
-    fn may_be_unwell(subject: &Subject, reading: Option<UnitReading>) -> bool {
-        let unit = subject.unit.as_ref().zip(reading);
-        unit.is_some_and(|(unit, reading)| subject.policy.may_be_unwell(unit, reading))
-    }
-
-    /// Rule S7: the rung that answers what is wrong. Of a k3s that is told by the voters' own reasons, signed with their votes:
-    /// the first rung that serves and was not taken yet, wherever the ladder stands. `None` while no quorum agrees on the
-    /// remedy, so that no single vendor chooses a step or skips one.
-    fn wanted_rung(&self, subject: &Subject, tally: &Tally<'_>) -> Option<usize> {
-        if subject.policy.kind != SubjectKind::K3s {
-            return Some(subject.episode.rung.0 as usize);
-        }
-        let is_agreed = |remedy: &&Remedy| {
-            let votes = tally.votes.iter().filter(|vote| vote.attestation.reason.remedy() == **remedy);
-            let members = votes.filter_map(|vote| self.roster.member(&vote.header.persona));
-            members.map(|member| &member.vendor).collect::<BTreeSet<_>>().len() >= self.roster.q()
-        };
-        let remedy = Remedy::ALL.iter().find(is_agreed)?;
-        let ladder = &subject.policy.ladder;
-        let serves = |(number, rung): (u32, &RungPolicy)| {
-            rung.action.serves(*remedy) && (rung.action == Action::Page || !subject.ledger.has_tried(Rung(number)))
-        };
-        Some((0..).zip(ladder).position(serves).unwrap_or(ladder.len()))
-    }
-
-    fn ballot<'a>(&self, subject: &'a Subject, class: FaultClass) -> Ballot<'a> {
-        let ttl =
-            self.policy.timing.class(class, &subject.policy.kind).map_or(Duration::ZERO, |timing| timing.vote_ttl);
-        Ballot { episode: &subject.episode, kind: &subject.policy.kind, vendor: subject.policy.vendor.as_ref(), ttl }
-    }
-
-    /// How old a guardian's word may be to count in a judgement.
-    fn word_ttl(&self) -> Duration {
-        self.policy.timing.heartbeat * 4
-    }
-
-    /// Whether any eligible voter says DOWN of its current run, by word or vote.
-    fn is_accused(&self, subject: &Subject) -> bool {
-        let fault =
-            |word: &Attestation| word.repairable_fault().is_some_and(|class| !self.would_have_already(subject, class));
-        !subject.vendors_saying(self.now, self.word_ttl(), fault).is_empty()
-            || VOTABLE.iter().any(|class| {
-                !self.would_have_already(subject, *class)
-                    && !subject.votes.tally(self.now, *class, self.ballot(subject, *class)).vendors.is_empty()
-            })
-    }
-
-    /// Whether a quorum says that a repair for `class` helped. Where a crash or a hang was repaired, running and answering is
-    /// enough, and what is BROKEN runs and answers: its work is another episode's matter.
-    fn says_up(&self, subject: &Subject, class: FaultClass) -> bool {
-        let up = subject.vendors_saying(self.now, self.word_ttl(), |word| {
-            let answers = class != FaultClass::Broken && word.repairable_fault() == Some(FaultClass::Broken);
-            word.counts_as_up() || answers
-        });
-        up.len() >= self.roster.q()
-    }
-
-    /// Whether a quorum says that a repair for `class` did not help: it still does not run and answer, or, where its work
-    /// was BROKEN, that still is. Only equal classes add up.
-    fn says_not_helped(&self, subject: &Subject, class: FaultClass) -> bool {
-        let unanswering = [FaultClass::Crash, FaultClass::Hang];
-        self.says_down(subject, class) || unanswering.iter().any(|class| self.says_down(subject, *class))
-    }
-
-    fn says_down(&self, subject: &Subject, class: FaultClass) -> bool {
-        let down = subject.vendors_saying(self.now, self.word_ttl(), |word| word.repairable_fault() == Some(class));
-        down.len() >= self.roster.q()
-    }
-
-    fn would_have_already(&self, subject: &Subject, class: FaultClass) -> bool {
-        self.policy.mode == Mode::Observe && subject.would_have.contains(&(subject.episode.incarnation, class))
     }
 
     fn accumulated(&self) -> Duration {

@@ -23,7 +23,7 @@ use crate::protocol::statement::{
     Vote,
 };
 use crate::protocol::types::{Digest, PersonaId, PublicKey, SessionIncarnation, SubjectName, Timestamp, VendorId};
-use crate::protocol::vote_keeper::VoteRejection;
+use crate::protocol::vote_keeper::{Ballot, VoteRejection};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -321,7 +321,7 @@ impl<C: StatementCodec> Warden<C> {
             self.policy.timing.class(vote.class, &subject.policy.kind).map_or(Duration::ZERO, |timing| timing.vote_ttl);
         let (name, kind) = (vote.subject.clone(), vote.choice.as_str());
         let subject = self.subjects.get_mut(&name).expect("it was just found");
-        let ballot = super::Ballot {
+        let ballot = Ballot {
             episode: &subject.episode,
             kind: &subject.policy.kind,
             vendor: subject.policy.vendor.as_ref(),

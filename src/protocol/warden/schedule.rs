@@ -1,21 +1,20 @@
-//! What subjects share: slots, the one challenge at a time, budgets of node and vendor, doubts about the host.
+//! What subjects share: slots, budgets of node and vendor, doubts about the host.
 //!
 //! Rules implemented here:
 //! * **S5** at most f subjects of the node hold a slot; waiters come in order of certification, one place per vendor at a
 //!   time, so that no vendor's subjects can crowd out another's;
-//! * challenges run one at a time, the oldest suspicion first;
 //! * **S6** the node's day, and each vendor's share of it;
 //! * Frozen: soft evidence rests after a resume, while q vendors accuse most of the node at once, and, for at most
 //!   `pair_freeze`, where two vendors accuse each other of BROKEN, and while a quorum says that the host is in doubt. Hard
 //!   evidence is never frozen.
 
-use super::{Move, State, Subject, VOTABLE, Warden, WardenEffect, WardenEvent};
-use crate::protocol::episode::{Certified, Challenged};
+use super::{State, Subject, VOTABLE, Warden};
+use crate::protocol::episode::Certified;
 use crate::protocol::evidence::{Attestation, Evidence, FaultClass, Reason};
 use crate::protocol::ladder::BudgetSpent;
 use crate::protocol::policy::SubjectKind;
 use crate::protocol::statement::StatementCodec;
-use crate::protocol::types::{Nonce, SubjectName, Timestamp, VendorId};
+use crate::protocol::types::{SubjectName, Timestamp, VendorId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -99,123 +98,7 @@ impl<C: StatementCodec> Warden<C> {
         Ok(())
     }
 
-    // ---- challenges ----
-
-    /// Whether soft evidence on this subject may be challenged now: nothing is frozen, and it is its turn.
-    pub(super) fn may_challenge(&self, subject: &Subject) -> bool {
-        self.ready_for_challenge(subject)
-            && !self.subjects.values().any(|other| {
-                matches!(other.state, State::Challenged(_))
-                    || (other.name != subject.name
-                        && (other.since, &other.name) < (subject.since, &subject.name)
-                        && self.ready_for_challenge(other))
-            })
-    }
-
-    fn ready_for_challenge(&self, subject: &Subject) -> bool {
-        subject.state == State::Suspect
-            && self.soft_block(subject).is_none()
-            && self.now >= subject.soft_from
-            && Self::may_be_unwell(subject, self.reading(subject))
-            && subject.unit.is_some_and(|unit| unit.main_pid.is_some())
-            && VOTABLE.iter().filter(|class| class.evidence() == Evidence::Soft).any(|class| {
-                !self.would_have_already(subject, *class)
-                    && subject.votes.tally(self.now, *class, self.ballot(subject, *class)).is_quorum(&self.roster)
-            })
-    }
-
-    pub(super) fn challenge(&mut self, name: &SubjectName, class: FaultClass, detection: Duration) {
-        let nonce = self.draw();
-        let subject = &self.subjects[name];
-        let Some(pid) = subject.unit.and_then(|unit| unit.main_pid) else { return };
-        let wait = self.policy.timing.class(class, &subject.policy.kind).map_or(Duration::ZERO, |t| t.challenge);
-        let deadline = self.now + wait;
-        if class == FaultClass::Hang {
-            self.out.push(WardenEffect::ReadRunDelay { pid, nonce });
-            self.out.push(WardenEffect::Challenge { pid, nonce });
-        }
-        let challenged = Challenged { class, nonce, pid, deadline, detection, delay_before: None, silent: false };
-        self.enter(name, State::Challenged(challenged), "challenged");
-    }
-
-    /// The accused process itself answered: the votes were wrong about it, and next time they need more patience.
-    pub(super) fn challenge_answered(&mut self, pid: u32, nonce: Nonce) {
-        let asked = self.subjects.values().find(|subject| match &subject.state {
-            State::Challenged(c) => c.class == FaultClass::Hang && c.pid == pid && c.nonce == nonce,
-            _ => false,
-        });
-        let Some(name) = asked.map(|subject| subject.name.clone()) else {
-            self.out.push(WardenEffect::Event(WardenEvent::Rejected { reason: "unasked_answer", persona: None }));
-            return;
-        };
-        let patience = self.policy.timing.hang.patience;
-        let now = self.now;
-        self.new_round(&name);
-        let subject = self.subjects.get_mut(&name).expect("it was just found");
-        subject.answered = (subject.answered + 1).min(3);
-        // Doubled for each answer, up to 8×: the first suspicion had one patience already.
-        subject.soft_from = now + patience * ((1 << subject.answered) - 1);
-        subject.words.clear();
-        self.refused(&name, "challenge_answered");
-        self.enter(&name, State::Healthy, "challenge_answered");
-    }
-
-    /// No new challenge for a while: the last one led to nothing.
-    pub(super) fn no_challenge_for(&mut self, name: &SubjectName, wait: Duration) {
-        let until = self.now + wait;
-        if let Some(subject) = self.subjects.get_mut(name) {
-            subject.soft_from = subject.soft_from.max(until);
-        }
-    }
-
-    /// Silent until the deadline: whether it could have answered at all is read from the scheduler.
-    pub(super) fn was_silent(&mut self, name: &SubjectName) {
-        let wait = self.policy.timing.hang.challenge;
-        let now = self.now;
-        let Some(State::Challenged(challenged)) = self.subjects.get_mut(name).map(|s| &mut s.state) else { return };
-        challenged.silent = true;
-        challenged.deadline = now + wait;
-        let (pid, nonce) = (challenged.pid, challenged.nonce);
-        self.out.push(WardenEffect::ReadRunDelay { pid, nonce });
-    }
-
-    pub(super) fn run_delay(&mut self, nonce: Nonce, delay: Option<Duration>) {
-        let limit = self.policy.timing.hang.challenge / 2;
-        let asked = self.subjects.values_mut().find_map(|subject| match &mut subject.state {
-            State::Challenged(challenged) if challenged.nonce == nonce => Some((subject.name.clone(), challenged)),
-            _ => None,
-        });
-        let Some((name, challenged)) = asked else { return };
-        if !challenged.silent {
-            challenged.delay_before = delay;
-            return;
-        }
-        let (class, detection) = (challenged.class, challenged.detection);
-        let grew = challenged.delay_before.zip(delay).map(|(before, after)| after.saturating_sub(before));
-        match grew {
-            Some(grew) if grew < limit => {
-                let still =
-                    self.subjects[&name].votes.tally(self.now, class, self.ballot(&self.subjects[&name], class));
-                if still.is_quorum(&self.roster) {
-                    self.make(&name, Move::Certify(class, BTreeSet::new(), detection));
-                }
-            }
-            Some(_) => {
-                self.refused(&name, "starved");
-                self.new_round(&name);
-                self.no_challenge_for(&name, self.policy.timing.hang.patience);
-                self.enter(&name, State::Suspect, "starved");
-            }
-            None => {
-                self.refused(&name, "run_delay_unknown");
-                let text = format!("{name} is silent, but whether it had a CPU cannot be read: it is left alone");
-                self.page("run_delay_unknown", Some(&name), &text);
-                self.new_round(&name);
-                self.no_challenge_for(&name, self.policy.timing.hang.patience);
-                self.enter(&name, State::Suspect, "run_delay_unknown");
-            }
-        }
-    }
+    // ---- the queue ----
 
     pub(super) fn certify(
         &mut self,

@@ -12,14 +12,14 @@ mod settling;
 mod votes;
 
 use super::*;
-use crate::protocol::evidence::{Activity, Evidence, ExitZero, LastExit, Reason, Verdict};
-use crate::protocol::policy::{RungPolicy, SubjectKind, SubjectPolicy, Timing};
+use crate::protocol::evidence::{Activity, Attestation, Evidence, ExitZero, LastExit, Reason, Verdict};
+use crate::protocol::policy::{Action, Consent, RungPolicy, SubjectKind, SubjectPolicy, Timing};
 use crate::protocol::record::{OpenIntent, OperatorOrder, chain_hash};
 use crate::protocol::roster::RosterStatement;
 use crate::protocol::roster::fixture::{self, PERSONAS, key, persona, subject};
 use crate::protocol::statement::{
-    Choice, Codec, Envelope, EpisodeStatement, EquivocationProof, Head, Header, Heartbeat, Receipt, ReceiptKind,
-    Session, SessionRequest, StateName, Statement,
+    Choice, Codec, Envelope, EpisodeStatement, EquivocationProof, Head, Header, Heartbeat, Outcome, Receipt,
+    ReceiptKind, Session, SessionRequest, StateName, Statement, Vote,
 };
 use crate::protocol::types::{Incarnation, InvocationId, NodeId, Round, Rung, SessionIncarnation};
 use crate::wire::Proto;
