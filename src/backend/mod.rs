@@ -2,6 +2,7 @@
 //!
 //! Two implementations: `process` (under `zeta-bft up`, which plays PID 1 for its children) and systemd over D-Bus.
 
+pub mod cpu;
 pub mod process;
 pub mod systemd;
 
@@ -69,11 +70,4 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Calls a human, as configured; does not wait for the command's end.
     fn page(&self, cause: &str, subject: &str, text: &str) -> impl Future<Output = Result<(), BackendError>> + Send;
-}
-
-/// How long a process has waited for a CPU so far, from `/proc/PID/schedstat`.
-pub fn run_delay(pid: u32) -> Option<std::time::Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
-    let nanos = stat.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some(std::time::Duration::from_nanos(nanos))
 }

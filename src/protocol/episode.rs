@@ -17,6 +17,7 @@
 //! | Held | the operator; budget also by refill or a new day |
 //! | Operator | a new incarnation, or the unit running again |
 
+use super::cpu::CpuReading;
 use super::evidence::{Attestation, FaultClass, UnitState};
 use super::ladder::Ledger;
 use super::policy::SubjectPolicy;
@@ -105,9 +106,9 @@ pub struct Challenged {
     pub deadline: Timestamp,
     /// From the oldest counted observation to the quorum.
     pub detection: Duration,
-    /// HANG: how long the process had waited for a CPU before it was asked.
-    pub delay_before: Option<Duration>,
-    /// HANG: silent until the deadline; waits for the second reading of the delay.
+    /// HANG: the process' use of the CPU before it was asked.
+    pub cpu_before: Option<CpuReading>,
+    /// HANG: silent until the deadline; waits for the second look at its use of the CPU.
     pub silent: bool,
 }
 
@@ -289,6 +290,8 @@ pub struct Subject {
     pub acted: bool,
     /// Answered challenges of this incarnation: each doubles the soft patience, up to 8×.
     pub answered: u32,
+    /// Challenges in a row that it could not answer, since it was last well.
+    pub kept: u32,
     /// Soft evidence is not acted on before this.
     pub soft_from: Timestamp,
     /// Observe mode: the run and the classes for which WOULD_ACT was written.

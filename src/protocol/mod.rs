@@ -4,6 +4,7 @@
 //! model checker run these very machines.
 
 pub mod certificate;
+pub mod cpu;
 pub mod episode;
 pub mod equivocation;
 pub mod evidence;

@@ -189,7 +189,7 @@ impl<C: StatementCodec> Warden<C> {
             WardenInput::ProofSubmitted(proof) => self.take_proof(proof),
             WardenInput::ReceiptShown(envelope) => self.receipt_shown(&envelope),
             WardenInput::ChallengeAnswered { pid, nonce } => self.challenge_answered(pid, nonce),
-            WardenInput::RunDelay { nonce, delay } => self.run_delay(nonce, delay),
+            WardenInput::CpuRead { nonce, reading } => self.cpu_read(nonce, reading),
             WardenInput::Reread { attempt, state } => self.reread(attempt, state),
             WardenInput::Acted { attempt, result, output } => self.acted(attempt, result, &output),
             WardenInput::Ordered { uid, order, reason, reply } => self.ordered(uid, order, reason, reply),
@@ -294,6 +294,7 @@ impl<C: StatementCodec> Warden<C> {
         if state == State::Healthy {
             // What was approved is over.
             subject.approved = false;
+            subject.kept = 0;
         }
         subject.state = state;
         subject.reason = reason;

@@ -9,7 +9,7 @@ use super::journal_thread::{Append, JournalThread};
 use super::mailbox::{Call, Facts, Inbox};
 use super::suspend::SuspendWatch;
 use super::timeline::Timelines;
-use crate::backend::{Backend, BackendError, BackendEvent, run_delay};
+use crate::backend::{Backend, BackendError, BackendEvent, cpu};
 use crate::clock;
 use crate::http::Health;
 use crate::inspect::receipts::Receipts;
@@ -35,6 +35,8 @@ use tracing::{debug, error, info, warn};
 const NAP: Duration = Duration::from_millis(250);
 /// Shortest: a core whose deadline has passed is asked again, but never in a tight loop.
 const BLINK: Duration = Duration::from_millis(1);
+/// What has reached a socket by now is heard within so many turns of its tasks, each at least a [`BLINK`] long.
+const HEARING_TURNS: u32 = 5;
 /// Time between two updates of the gauges.
 const GAUGES: Duration = Duration::from_secs(1);
 
@@ -188,9 +190,17 @@ impl<B: Backend> Engine<B> {
                 let heard = self.audience.challenge(pid, nonce);
                 debug!(pid, heard, "challenged");
             }
-            WardenEffect::ReadRunDelay { pid, nonce } => {
-                return Some(WardenInput::RunDelay { nonce, delay: run_delay(pid) });
+            WardenEffect::ReadCpu { pid, nonce, hear_out: false } => {
+                return Some(WardenInput::CpuRead { nonce, reading: cpu::read(pid) });
             }
+            WardenEffect::ReadCpu { pid, nonce, hear_out: true } => self.beside(async move {
+                // After a time without a CPU, timers and sockets are due together: what was sent in time is still on its way
+                // through the sockets' tasks. Each nap is one more turn of all of them.
+                for _ in 0..HEARING_TURNS {
+                    tokio::time::sleep(BLINK).await;
+                }
+                WardenInput::CpuRead { nonce, reading: cpu::read(pid) }
+            }),
             WardenEffect::Reread { attempt, subject } => {
                 let backend = Arc::clone(&self.parts.backend);
                 self.beside(async move {

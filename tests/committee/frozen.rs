@@ -25,6 +25,30 @@ fn a_stopped_wrapper_is_challenged_certified_killed_and_replaced_within_1500_ms(
     node.verify();
 }
 
+/// What was sent in time counts, however late the warden gets to read it.
+#[test]
+fn an_answer_that_lies_unread_when_its_time_is_over_is_heard_before_anybody_is_called_silent() {
+    let config = Config::default().persona("lior", tick("date; exec sleep 1000", "10m"));
+    let node = Folder::alone().up(&config, &[]);
+    let old = node.unit("lior");
+    let warden = node.warden().expect("the warden runs");
+    for round in 1..=3 {
+        let is_challenged = |log: &str| log.matches("subject=lior from=suspect to=challenged").count();
+        let challenges = is_challenged(&node.log());
+        let lior = Frozen::new(&[node.pid("lior")]);
+        node.wait_until(PATIENCE, "lior is challenged", || is_challenged(&node.log()) > challenges);
+        // It goes on and answers at once, while the warden stands still beyond the end of the challenge, and not so long beyond it
+        // that it finds itself late.
+        let frozen = Frozen::new(&[warden]);
+        drop(lior);
+        std::thread::sleep(Duration::from_millis(230));
+        drop(frozen);
+        node.wait_until(PATIENCE, "the challenge ends", || node.quorum().state("lior") != "challenged");
+        assert_eq!((node.receipts(), node.unit("lior").incarnation), (vec![], old.incarnation), "round {round}");
+        node.wait_healthy();
+    }
+}
+
 #[test]
 fn with_two_of_three_agents_stopped_nothing_is_done_and_what_is_missing_is_said_until_they_go_on() {
     let node = Folder::new().up(&Config::default(), &[]);

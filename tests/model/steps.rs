@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use zeta_bft::journal::recover;
+use zeta_bft::protocol::cpu::{CpuReading, Standing};
 use zeta_bft::protocol::evidence::UnitState;
 use zeta_bft::protocol::guardian::{GuardianEffect, GuardianInput};
 use zeta_bft::protocol::record::Record;
@@ -103,8 +104,9 @@ impl Node {
                 WardenEffect::Show(envelope) => self.guards.values_mut().for_each(|guard| guard.told(&envelope)),
                 WardenEffect::Reply { answer: said, .. } => *answer = Some(said),
                 WardenEffect::Challenge { pid, nonce } => self.challenge = Some((pid, nonce)),
-                WardenEffect::ReadRunDelay { nonce, .. } => {
-                    inputs.push_back(WardenInput::RunDelay { nonce, delay: Some(Duration::ZERO) });
+                WardenEffect::ReadCpu { nonce, .. } => {
+                    let idle = CpuReading { standing: Standing::Still, ran: Duration::ZERO, waited: Duration::ZERO };
+                    inputs.push_back(WardenInput::CpuRead { nonce, reading: Some(idle) });
                 }
                 WardenEffect::Reread { attempt, subject } => self.rereads.push((attempt, subject)),
                 WardenEffect::Act(permit) => {

@@ -3,7 +3,7 @@
 
 use crate::actors::{self, Guise};
 use crate::k3s::Ailment;
-use crate::pid1::Fate;
+use crate::pid1::{Breath, Fate};
 use crate::schedule::{Fault, LIAR, Liars, Meddling, Plan, foreign, k3s, persona};
 use crate::world::World;
 use std::time::Duration;
@@ -60,6 +60,21 @@ fn a_silent_process_is_replaced_within_patience_and_challenge() {
             let took = time_to_repair(&mut world, &subject, 6 * S);
             assert!(took <= 3 * S, "seed {seed}: {subject} took {took:?}");
             world.run_for(4 * S);
+        }
+    }
+}
+
+/// As the kernel tells it: a wait for a CPU grows no number before it is over.
+#[test]
+fn who_waits_for_a_cpu_or_the_disk_through_its_whole_challenge_is_left_alone() {
+    for (seed, breath) in (0..6).flat_map(|seed| [(seed, Breath::Starved), (seed, Breath::Blocked)]) {
+        for subject in [SubjectName::wrapper(&persona(0)), SubjectName::agent(&persona(1))] {
+            let mut world = at_rest(seed, Plan::calm(3));
+            let acts = world.checker.acts;
+            world.fault(Fault::Starve { subject: subject.clone(), breath, wake_after: 5 * S });
+            world.run_for(10 * S);
+            assert_eq!(world.checker.violation, None, "seed {seed}: {subject} {breath:?}");
+            assert_eq!(world.checker.acts, acts, "seed {seed}: {subject} {breath:?}");
         }
     }
 }

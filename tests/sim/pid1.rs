@@ -5,6 +5,7 @@
 use crate::rng::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use zeta_bft::protocol::cpu::{CpuReading, Standing};
 use zeta_bft::protocol::evidence::{Activity, Enablement, LastExit, UnitState};
 use zeta_bft::protocol::policy::SubjectKind;
 use zeta_bft::protocol::types::{BootId, Incarnation, InvocationId, SubjectName, Timestamp};
@@ -15,8 +16,10 @@ pub enum Breath {
     Well,
     /// Stopped by a signal, or stuck: alive, and silent.
     Silent,
-    /// Ready to run, but gets no CPU: silent too, and its run delay grows.
+    /// Ready to run, but gets no CPU: silent too. As with the kernel, its wait is told once it is over.
     Starved,
+    /// It waits for the disk inside the kernel: silent too.
+    Blocked,
 }
 
 /// What the next starts of a unit bring.
@@ -51,8 +54,20 @@ pub struct Unit {
     /// When it was last silent or starved, and how, on the world's clock.
     pub last_silent: Option<u64>,
     pub starved_since: Option<u64>,
-    /// CPU wait so far.
-    pub run_delay: Duration,
+    /// Waits for a CPU that are over.
+    pub waited: Duration,
+}
+
+impl Unit {
+    /// What its scheduler says of it.
+    pub fn cpu(&self) -> CpuReading {
+        let standing = match self.breath {
+            Breath::Well | Breath::Silent => Standing::Still,
+            Breath::Starved => Standing::Runnable,
+            Breath::Blocked => Standing::Blocked,
+        };
+        CpuReading { standing, ran: Duration::ZERO, waited: self.waited }
+    }
 }
 
 /// All units.
@@ -81,7 +96,7 @@ impl Pid1 {
             active_from: None,
             last_silent: None,
             starved_since: None,
-            run_delay: Duration::ZERO,
+            waited: Duration::ZERO,
         };
         self.units.insert(subject, unit);
     }
@@ -110,7 +125,7 @@ impl Pid1 {
         unit.breath = Breath::Well;
         unit.starved_since = None;
         unit.last_silent = None;
-        unit.run_delay = Duration::ZERO;
+        unit.waited = Duration::ZERO;
     }
 
     /// A job begins to start it: a new run, no process yet. Returns the job's number.

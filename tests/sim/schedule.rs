@@ -67,9 +67,10 @@ pub enum Fault {
         subject: SubjectName,
         wake_after: Option<Duration>,
     },
-    /// It gets no CPU for a time.
+    /// It gets no CPU, or waits for the disk, for a time.
     Starve {
         subject: SubjectName,
+        breath: crate::pid1::Breath,
         wake_after: Duration,
     },
     /// Something ails k3s from now on; a damaged datastore ends it, too.
@@ -407,7 +408,7 @@ impl Fault {
     }
 
     fn any(rng: &mut Rng, personas: usize) -> Self {
-        use crate::pid1::Fate;
+        use crate::pid1::{Breath, Fate};
         let who = rng.index(personas);
         let subject = Self::subject(rng, personas);
         let few = |rng: &mut Rng| u32::try_from(1 + rng.below(3)).unwrap_or(1);
@@ -425,7 +426,10 @@ impl Fault {
                 let wake_after = if rng.chance(50) { None } else { Some(rng.ms(700, 2500)) };
                 Self::Silence { subject, wake_after }
             }
-            42..45 => Self::Starve { subject, wake_after: rng.ms(500, 3000) },
+            42..45 => {
+                let breath = if rng.chance(30) { Breath::Blocked } else { Breath::Starved };
+                Self::Starve { subject, breath, wake_after: rng.ms(500, 3000) }
+            }
             45..51 => {
                 let restarts = if rng.chance(20) { 100 } else { few(rng) };
                 Self::BreakTicks { persona: who, restarts }

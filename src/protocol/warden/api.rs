@@ -1,6 +1,7 @@
 //! Everything that can happen to a warden, and everything it can want done.
 
 use super::permit::{ActionPermit, Attempt};
+use crate::protocol::cpu::CpuReading;
 use crate::protocol::evidence::UnitState;
 use crate::protocol::policy::Policy;
 use crate::protocol::record::{LedgerEntry, OpenIntent, OperatorOrder, Record};
@@ -143,12 +144,12 @@ pub enum WardenInput {
         /// The number it was given.
         nonce: Nonce,
     },
-    /// How long a process has waited for a CPU so far (schedstat); `None`: cannot be told.
-    RunDelay {
+    /// What the scheduler says of a challenged process; `None`: it cannot be told.
+    CpuRead {
         /// Which challenge.
         nonce: Nonce,
-        /// Cumulative.
-        delay: Option<Duration>,
+        /// The look.
+        reading: Option<CpuReading>,
     },
     /// The state of a unit, read from PID 1 for the last check before an act.
     Reread {
@@ -233,12 +234,14 @@ pub enum WardenEffect {
         /// What it must repeat.
         nonce: Nonce,
     },
-    /// Read how long a process has waited for a CPU, and say [`WardenInput::RunDelay`].
-    ReadRunDelay {
+    /// Look at a challenged process' use of the CPU, and say [`WardenInput::CpuRead`].
+    ReadCpu {
         /// The process.
         pid: u32,
         /// The challenge it is for.
         nonce: Nonce,
+        /// Everything that has reached this process by now must be heard before: an answer may lie unread.
+        hear_out: bool,
     },
     /// Read a unit from PID 1, and say [`WardenInput::Reread`].
     Reread {

@@ -3,16 +3,21 @@
 //! Rules implemented here:
 //! * challenges run one at a time, the oldest suspicion first;
 //! * nobody answers for another process; an answer voids the votes, and soft patience doubles for this run (at most 8×);
-//! * silence counts unless the process was kept from answering, or the warden was late itself.
+//! * silence counts unless the process was kept from answering ([`crate::protocol::cpu`]), or the warden was late itself, and only
+//!   when everything that has arrived was heard; who is kept from answering for long is told to a human.
 
 use super::moves::Move;
 use super::{State, Subject, VOTABLE, Warden, WardenEffect, WardenEvent};
+use crate::protocol::cpu::CpuReading;
 use crate::protocol::episode::Challenged;
 use crate::protocol::evidence::{Evidence, FaultClass, UnitReading};
 use crate::protocol::statement::{StatementCodec, Verified, Vote};
 use crate::protocol::types::{Nonce, SubjectName};
 use std::collections::BTreeSet;
 use std::time::Duration;
+
+/// So many challenges in a row that could not have been answered are told to a human.
+const KEPT_FOR_LONG: u32 = 10;
 
 impl<C: StatementCodec> Warden<C> {
     /// Whether soft evidence on this subject may be challenged now: nothing is frozen, and it is its turn.
@@ -45,10 +50,10 @@ impl<C: StatementCodec> Warden<C> {
         let wait = self.policy.timing.class(class, &subject.policy.kind).map_or(Duration::ZERO, |t| t.challenge);
         let deadline = self.now + wait;
         if class == FaultClass::Hang {
-            self.out.push(WardenEffect::ReadRunDelay { pid, nonce });
+            self.out.push(WardenEffect::ReadCpu { pid, nonce, hear_out: false });
             self.out.push(WardenEffect::Challenge { pid, nonce });
         }
-        let challenged = Challenged { class, nonce, pid, deadline, detection, delay_before: None, silent: false };
+        let challenged = Challenged { class, nonce, pid, deadline, detection, cpu_before: None, silent: false };
         self.enter(name, State::Challenged(challenged), "challenged");
     }
 
@@ -82,7 +87,7 @@ impl<C: StatementCodec> Warden<C> {
         }
     }
 
-    /// Silent until the deadline: whether it could have answered at all is read from the scheduler.
+    /// Silent until the deadline: whether it could have answered at all is asked of the scheduler.
     pub(super) fn was_silent(&mut self, name: &SubjectName) {
         let wait = self.policy.timing.hang.challenge;
         let now = self.now;
@@ -90,45 +95,57 @@ impl<C: StatementCodec> Warden<C> {
         challenged.silent = true;
         challenged.deadline = now + wait;
         let (pid, nonce) = (challenged.pid, challenged.nonce);
-        self.out.push(WardenEffect::ReadRunDelay { pid, nonce });
+        self.out.push(WardenEffect::ReadCpu { pid, nonce, hear_out: true });
     }
 
-    pub(super) fn run_delay(&mut self, nonce: Nonce, delay: Option<Duration>) {
-        let limit = self.policy.timing.hang.challenge / 2;
+    /// The look before the challenge is kept; the one after a silence decides what that silence means.
+    pub(super) fn cpu_read(&mut self, nonce: Nonce, reading: Option<CpuReading>) {
+        let time = self.policy.timing.hang.challenge;
         let asked = self.subjects.values_mut().find_map(|subject| match &mut subject.state {
             State::Challenged(challenged) if challenged.nonce == nonce => Some((subject.name.clone(), challenged)),
             _ => None,
         });
         let Some((name, challenged)) = asked else { return };
         if !challenged.silent {
-            challenged.delay_before = delay;
+            challenged.cpu_before = reading;
             return;
         }
         let (class, detection) = (challenged.class, challenged.detection);
-        let grew = challenged.delay_before.zip(delay).map(|(before, after)| after.saturating_sub(before));
-        match grew {
-            Some(grew) if grew < limit => {
-                let still =
-                    self.subjects[&name].votes.tally(self.now, class, self.ballot(&self.subjects[&name], class));
-                if still.is_quorum(&self.roster) {
+        let Some((before, after)) = challenged.cpu_before.zip(reading) else {
+            let text = format!("{name} is silent, but whether it had a CPU cannot be read: it is left alone");
+            self.page("cpu_time_unknown", Some(&name), &text);
+            return self.left_alone(&name, "cpu_time_unknown");
+        };
+        match after.kept_since(before, time) {
+            None => {
+                let subject = &self.subjects[&name];
+                if subject.votes.tally(self.now, class, self.ballot(subject, class)).is_quorum(&self.roster) {
                     self.make(&name, Move::Certify(class, BTreeSet::new(), detection));
                 }
             }
-            Some(_) => {
-                self.refused(&name, "starved");
-                self.new_round(&name);
-                self.no_challenge_for(&name, self.policy.timing.hang.patience);
-                self.enter(&name, State::Suspect, "starved");
-            }
-            None => {
-                self.refused(&name, "run_delay_unknown");
-                let text = format!("{name} is silent, but whether it had a CPU cannot be read: it is left alone");
-                self.page("run_delay_unknown", Some(&name), &text);
-                self.new_round(&name);
-                self.no_challenge_for(&name, self.policy.timing.hang.patience);
-                self.enter(&name, State::Suspect, "run_delay_unknown");
+            Some(kept) => {
+                let subject = self.subjects.get_mut(&name).expect("it was just found");
+                subject.kept = subject.kept.saturating_add(1);
+                if subject.kept >= KEPT_FOR_LONG {
+                    let text = format!(
+                        "{name} was silent in {} challenges in a row, and each time could not have answered; now it {}: \
+                         it is left alone",
+                        subject.kept,
+                        kept.text()
+                    );
+                    self.page("kept_from_answering", Some(&name), &text);
+                }
+                self.left_alone(&name, kept.as_str());
             }
         }
+    }
+
+    /// Its silence says nothing of it: the votes are void, and it is challenged again after a while at the earliest.
+    fn left_alone(&mut self, name: &SubjectName, reason: &'static str) {
+        self.refused(name, reason);
+        self.new_round(name);
+        self.no_challenge_for(name, self.policy.timing.hang.patience);
+        self.enter(name, State::Suspect, reason);
     }
 
     pub(super) fn challenged_move(
@@ -170,7 +187,7 @@ impl<C: StatementCodec> Warden<C> {
                 Some(Move::To(State::Suspect, "warden_late"))
             }
             (true, false) => Some(Move::Silent),
-            (true, true) => Some(Move::To(State::Suspect, "run_delay_unknown")),
+            (true, true) => Some(Move::To(State::Suspect, "cpu_time_unknown")),
         }
     }
 }

@@ -124,10 +124,11 @@ fn hash_subject(subject: &Subject, into: &mut impl Hasher) {
         approved,
         acted,
         answered,
+        kept,
         soft_from,
         would_have,
     } = subject;
     (name, unit, ledger, words, state, since, episode, shown).hash(into);
-    (approved, acted, answered, soft_from, would_have).hash(into);
+    (approved, acted, answered, kept, soft_from, would_have).hash(into);
     votes.hash_future(into);
 }

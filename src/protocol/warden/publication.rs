@@ -88,6 +88,7 @@ impl<C: StatementCodec> Warden<C> {
             approved: false,
             acted: false,
             answered: 0,
+            kept: 0,
             soft_from: self.soft_from,
             would_have: BTreeSet::new(),
         }

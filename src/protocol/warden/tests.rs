@@ -12,6 +12,7 @@ mod settling;
 mod votes;
 
 use super::*;
+use crate::protocol::cpu::{CpuReading, Standing};
 use crate::protocol::evidence::{Activity, Attestation, Evidence, ExitZero, LastExit, Reason, Verdict};
 use crate::protocol::policy::{Action, Consent, RungPolicy, SubjectKind, SubjectPolicy, Timing};
 use crate::protocol::record::{OpenIntent, OperatorOrder, chain_hash};

@@ -1,14 +1,30 @@
 //! L4 and honest classes: what is acted on has really been harmed, and the step answers that. The one judge is the world.
 
 use super::{Checker, SECOND, Truth};
-use crate::pid1::Breath;
+use crate::pid1::{Breath, Pid1};
 use crate::schedule::Liars;
-use std::time::Duration;
 use zeta_bft::protocol::evidence::{FaultClass, Remedy};
 use zeta_bft::protocol::policy::{Action, SubjectKind};
-use zeta_bft::protocol::warden::ActionPermit;
+use zeta_bft::protocol::statement::StateName;
+use zeta_bft::protocol::warden::{ActionPermit, WardenEffect, WardenEvent};
 
 impl Checker {
+    /// S10: nobody is called silent who could not have answered.
+    pub fn silenced(&mut self, effects: &[WardenEffect], pid1: &Pid1, world: u64) {
+        for effect in effects {
+            let WardenEffect::Event(WardenEvent::StateChanged { subject, to: StateName::Certified, .. }) = effect
+            else {
+                continue;
+            };
+            let unit = pid1.unit(subject);
+            // The look is a moment old.
+            let began = unit.last_silent.is_some_and(|at| world.saturating_sub(at) > SECOND / 1000);
+            if began && matches!(unit.breath, Breath::Starved | Breath::Blocked) {
+                self.broken("S10", format_args!("calls {subject} silent, which is {:?}", unit.breath));
+            }
+        }
+    }
+
     /// L4 and honest classes: what is acted on has really been harmed. Independent of who votes: CRASH; with at most f liars:
     /// the soft classes too.
     pub(super) fn harmed(&self, permit: &ActionPermit, truth: &Truth<'_>) -> Result<(), String> {
@@ -33,18 +49,7 @@ impl Checker {
             FaultClass::Hang => {
                 let recent = unit.last_silent.is_some_and(|at| truth.world.saturating_sub(at) < 3 * SECOND);
                 let silent = unit.breath != Breath::Well || recent || truth.world < truth.disturbed_until;
-                if !silent {
-                    return Err(format!("HANG of {subject}, which answers all the time"));
-                }
-                let patience = Duration::from_millis(900);
-                if let Some(since) = unit.starved_since
-                    && unit.breath == Breath::Starved
-                    && truth.world < truth.disturbed_until
-                    && Duration::from_nanos(truth.world - since) > patience * 4
-                {
-                    return Err(format!("HANG of {subject}, which waits for a CPU"));
-                }
-                Ok(())
+                if silent { Ok(()) } else { Err(format!("HANG of {subject}, which answers all the time")) }
             }
             FaultClass::Broken => {
                 let failed = truth

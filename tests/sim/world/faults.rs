@@ -35,8 +35,8 @@ impl World {
                 self.silence(&subject, Breath::Silent);
                 self.wake_later(&subject, wake_after);
             }
-            Fault::Starve { subject, wake_after } => {
-                self.silence(&subject, Breath::Starved);
+            Fault::Starve { subject, breath, wake_after } => {
+                self.silence(&subject, breath);
                 self.wake_later(&subject, Some(wake_after));
             }
             Fault::Ail(ailment) => {

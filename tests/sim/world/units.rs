@@ -179,7 +179,7 @@ impl World {
         }
         let slept = Duration::from_nanos(now - unit.last_silent.unwrap_or(now));
         if let Some(since) = unit.starved_since.take() {
-            unit.run_delay += Duration::from_nanos(now - since);
+            unit.waited += Duration::from_nanos(now - since);
         }
         unit.breath = Breath::Well;
         unit.last_silent = Some(now);

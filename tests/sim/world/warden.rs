@@ -125,7 +125,11 @@ impl World {
         let timer = matches!(input, WardenInput::Timer);
         self.mix_words(&input);
         let Some(process) = &mut self.warden else { return };
+        let judged = matches!(input, WardenInput::CpuRead { .. });
         let effects = process.warden.step(now, wall, input);
+        if judged {
+            self.checker.silenced(&effects, &self.pid1, self.now);
+        }
         if let Some(actor) = via.and_then(|via| self.actor_at(via.from)) {
             self.note_fates(actor, &effects);
         }
@@ -240,13 +244,9 @@ impl World {
             }
             WardenEffect::Reply { to, answer } => self.answered(to, answer),
             WardenEffect::Challenge { pid, nonce } => self.challenge(run, pid, nonce),
-            WardenEffect::ReadRunDelay { pid, nonce } => {
-                let now = self.now;
-                let delay = self.pid1.subject_of(pid).map(|subject| {
-                    let unit = self.pid1.unit(subject);
-                    unit.run_delay + Duration::from_nanos(unit.starved_since.map_or(0, |since| now - since))
-                });
-                let input = Box::new(WardenInput::RunDelay { nonce, delay });
+            WardenEffect::ReadCpu { pid, nonce, .. } => {
+                let reading = self.pid1.subject_of(pid).map(|subject| self.pid1.unit(subject).cpu());
+                let input = Box::new(WardenInput::CpuRead { nonce, reading });
                 self.soon(20, 500, Event::Warden { run, via: None, input });
             }
             WardenEffect::Reread { attempt, subject } => {

@@ -32,7 +32,7 @@ pub(super) struct Bench {
     pub(super) events: Vec<WardenEvent>,
     pub(super) shown: Vec<Envelope>,
     pub(super) challenges: Vec<(u32, Nonce)>,
-    pub(super) run_delay: Option<Duration>,
+    pub(super) cpu: Option<CpuReading>,
     /// Syncs and rereads wait while set.
     pub(super) stalled: bool,
     pub(super) waiting: Vec<WardenInput>,
@@ -116,7 +116,7 @@ impl Bench {
             events: Vec::new(),
             shown: Vec::new(),
             challenges: Vec::new(),
-            run_delay: Some(Duration::ZERO),
+            cpu: Some(CpuReading { standing: Standing::Still, ran: Duration::ZERO, waited: Duration::ZERO }),
             stalled: false,
             waiting: Vec::new(),
             invocations,
@@ -157,9 +157,9 @@ impl Bench {
                 }
                 WardenEffect::Reply { answer, .. } => self.answers.push(answer),
                 WardenEffect::Challenge { pid, nonce } => self.challenges.push((pid, nonce)),
-                WardenEffect::ReadRunDelay { nonce, .. } => {
-                    let delay = self.run_delay;
-                    self.step(WardenInput::RunDelay { nonce, delay });
+                WardenEffect::ReadCpu { nonce, .. } => {
+                    let reading = self.cpu;
+                    self.step(WardenInput::CpuRead { nonce, reading });
                 }
                 WardenEffect::Reread { attempt, subject } => {
                     let state = self.units.get(&subject).copied();

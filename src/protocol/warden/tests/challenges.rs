@@ -29,23 +29,86 @@ fn a_process_that_answers_its_challenge_is_left_alone_and_needs_more_patience_ne
     assert_eq!(bench.challenges.len(), 2);
 }
 
+/// Otto's wrapper is silent through its challenge, at whose end `after` is read of it.
+fn silent(bench: &mut Bench, after: Option<CpuReading>) {
+    let before = bench.cpu;
+    bench.accuse("otto", FaultClass::Hang);
+    bench.cpu = after;
+    bench.tick(200 * MS);
+    bench.cpu = before;
+}
+
+fn reading(standing: Standing, ran: Duration, waited: Duration) -> Option<CpuReading> {
+    Some(CpuReading { standing, ran, waited })
+}
+
 #[test]
 fn a_process_that_got_no_cpu_is_not_called_silent() {
+    for after in [reading(Standing::Still, 10 * MS, 100 * MS), reading(Standing::Runnable, 10 * MS, Duration::ZERO)] {
+        let mut bench = Bench::new();
+        silent(&mut bench, after);
+        assert!(bench.acts.is_empty() && bench.refused("starved"), "{after:?}");
+        assert_eq!(bench.state("otto"), StateName::Suspect);
+    }
+}
+
+#[test]
+fn a_process_that_runs_all_the_time_and_never_answers_is_replaced() {
     let mut bench = Bench::new();
+    silent(&mut bench, reading(Standing::Runnable, 190 * MS, 10 * MS));
+    assert_eq!(bench.acts.len(), 1);
+}
+
+#[test]
+fn a_process_that_waits_for_the_disk_or_is_debugged_is_not_called_silent() {
+    for (standing, reason) in [(Standing::Blocked, "blocked"), (Standing::Traced, "traced")] {
+        let mut bench = Bench::new();
+        silent(&mut bench, reading(standing, Duration::ZERO, Duration::ZERO));
+        assert!(bench.acts.is_empty() && bench.refused(reason));
+    }
+}
+
+#[test]
+fn who_is_kept_from_answering_again_and_again_is_told_to_a_human_and_not_who_once_was() {
+    let mut bench = Bench::new();
+    // The voters' votes are void after each challenge: they vote again at once, and it is challenged when patience is over.
+    let challenge_in_vain = |bench: &mut Bench| {
+        bench.accuse("otto", FaultClass::Hang);
+        if bench.state("otto") != StateName::Challenged {
+            bench.tick(600 * MS);
+        }
+        assert_eq!(bench.state("otto"), StateName::Challenged);
+        let before = bench.cpu;
+        bench.cpu = reading(Standing::Blocked, Duration::ZERO, Duration::ZERO);
+        bench.tick(200 * MS);
+        bench.cpu = before;
+    };
+    for _ in 0..9 {
+        challenge_in_vain(&mut bench);
+    }
+    assert_eq!((bench.pages.len(), bench.acts.len()), (0, 0));
+    challenge_in_vain(&mut bench);
+    assert_eq!((bench.pages.as_slice(), bench.acts.len()), (&["kept_from_answering"][..], 0));
+
     bench.accuse("otto", FaultClass::Hang);
-    bench.run_delay = Some(100 * MS);
-    bench.tick(200 * MS);
-    assert!(bench.acts.is_empty() && bench.refused("starved"));
+    bench.tick(600 * MS);
+    let (pid, nonce) = *bench.challenges.last().unwrap();
+    bench.step(WardenInput::ChallengeAnswered { pid, nonce });
+    // A page of the same cause would be allowed again by now.
+    bench.tick(3700 * S);
+    challenge_in_vain(&mut bench);
+    assert_eq!(bench.pages.len(), 1, "it answered: the count began anew");
 }
 
 #[test]
 fn when_nobody_can_tell_whether_it_had_a_cpu_it_is_left_alone_and_paged() {
-    let mut bench = Bench::new();
-    bench.run_delay = None;
-    bench.accuse("otto", FaultClass::Hang);
-    bench.tick(200 * MS);
-    assert!(bench.acts.is_empty());
-    assert_eq!(bench.pages, ["run_delay_unknown"]);
+    for (before, after) in [(None, reading(Standing::Still, S, S)), (reading(Standing::Still, S, S), None)] {
+        let mut bench = Bench::new();
+        bench.cpu = before;
+        silent(&mut bench, after);
+        assert!(bench.acts.is_empty());
+        assert_eq!(bench.pages, ["cpu_time_unknown"]);
+    }
 }
 
 #[test]
