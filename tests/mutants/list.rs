@@ -126,7 +126,15 @@ pub const MUTANTS: &[Mutant] = &[
     m("episode.rs", "Self::Acting(acting) => ⟦acting.holds_slot && now < acting.slot_until⟧,", Becomes("false")),
     m("warden/schedule.rs", "⟦taken < self.roster.f()⟧", Becomes("taken <= self.roster.f()")),
     m("warden/challenge.rs", "c.pid == pid && ⟦c.nonce == nonce⟧", Becomes("true")),
-    m("warden/challenge.rs", "if ⟦still.is_quorum(&self.roster)⟧ {", Becomes("true")),
+    m(
+        "warden/challenge.rs",
+        "if ⟦subject.votes.tally(self.now, class, self.ballot(subject, class)).is_quorum(&self.roster)⟧ {\n                    self.make",
+        Becomes("true"),
+    ),
+    m("warden/challenge.rs", "if ⟦subject.kept >= KEPT_FOR_LONG⟧ {", Becomes("true")),
+    m("cpu.rs", "_ if ⟦waited >= time / 2⟧", Becomes("false")),
+    m("cpu.rs", "Standing::Runnable if ⟦ran < time / 2⟧", Becomes("false")),
+    m("cpu.rs", "Standing::Blocked => ⟦Some(Kept::Blocked)⟧", Becomes("None")),
     m("warden/schedule.rs", "let mass = ⟦accusers >= self.roster.q()⟧;", Becomes("false")),
     // S6: what is left.
     m("warden/schedule.rs", "if ⟦spent >= per_day⟧ {", Becomes("false")),
