@@ -8,7 +8,7 @@ use std::time::Duration;
 use zeta_bft::protocol::cpu::{CpuReading, Standing};
 use zeta_bft::protocol::evidence::{Activity, Enablement, LastExit, UnitState};
 use zeta_bft::protocol::policy::SubjectKind;
-use zeta_bft::protocol::types::{BootId, Incarnation, InvocationId, SubjectName, Timestamp};
+use zeta_bft::protocol::types::{BootId, Incarnation, InvocationId, Nonce, SubjectName, Timestamp};
 
 /// How the living process of a unit fares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,12 +56,17 @@ pub struct Unit {
     pub starved_since: Option<u64>,
     /// Waits for a CPU that are over.
     pub waited: Duration,
+    /// A challenge that lies unread: by which run of the warden, and its number.
+    pub unread: Option<(u32, Nonce)>,
+    /// Until when it runs to answer what it found unread, on the world's clock.
+    pub answers_until: u64,
 }
 
 impl Unit {
     /// What its scheduler says of it.
-    pub fn cpu(&self) -> CpuReading {
+    pub fn cpu(&self, world: u64) -> CpuReading {
         let standing = match self.breath {
+            Breath::Well if world < self.answers_until => Standing::Runnable,
             Breath::Well | Breath::Silent => Standing::Still,
             Breath::Starved => Standing::Runnable,
             Breath::Blocked => Standing::Blocked,
@@ -97,6 +102,8 @@ impl Pid1 {
             last_silent: None,
             starved_since: None,
             waited: Duration::ZERO,
+            unread: None,
+            answers_until: 0,
         };
         self.units.insert(subject, unit);
     }
@@ -126,6 +133,8 @@ impl Pid1 {
         unit.starved_since = None;
         unit.last_silent = None;
         unit.waited = Duration::ZERO;
+        unit.unread = None;
+        unit.answers_until = 0;
     }
 
     /// A job begins to start it: a new run, no process yet. Returns the job's number.

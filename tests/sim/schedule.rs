@@ -350,7 +350,11 @@ impl Plan {
                 faults.push((at, Fault::Crash { subject, fate: crate::pid1::Fate::Well }));
             }
         }
-        let policy = policy(personas, budget, node_per_day, mode, rng.chance(50));
+        let mut policy = policy(personas, budget, node_per_day, mode, rng.chance(50));
+        if rng.chance(10) {
+            // An operator who wants one restart of a persona, and no page: what fails then is held.
+            policy.subjects.values_mut().filter(|s| s.vendor.is_some()).for_each(|s| s.ladder.truncate(1));
+        }
         let keep_holds = rng.chance(30);
         let guise = Guise::any(rng);
         let auto_restart = if rng.chance(70) { rng.ms(20, 900) } else { rng.ms(3000, 30_000) };

@@ -17,10 +17,8 @@ impl Checker {
                 continue;
             };
             let unit = pid1.unit(subject);
-            // The look is a moment old.
-            let began = unit.last_silent.is_some_and(|at| world.saturating_sub(at) > SECOND / 1000);
-            if began && matches!(unit.breath, Breath::Starved | Breath::Blocked) {
-                self.broken("S10", format_args!("calls {subject} silent, which is {:?}", unit.breath));
+            if matches!(unit.breath, Breath::Starved | Breath::Blocked) || world < unit.answers_until {
+                self.broken("S10", format_args!("calls {subject} silent, which could not answer: {:?}", unit.breath));
             }
         }
     }

@@ -37,6 +37,7 @@ pub(super) enum Event {
     AskNonce { run: u32, pid: u32 },
     AskSession { run: u32, pid: u32, via: Via, request: Envelope },
     Synced { run: u32 },
+    ReadCpu { run: u32, pid: u32, nonce: Nonce },
     Reread { run: u32, attempt: Attempt, subject: SubjectName },
     Act { run: u32, permit: ActionPermit },
     Job { subject: SubjectName, job: u64, step: JobStep },
@@ -123,6 +124,12 @@ impl World {
                         // As production does: out, and open the journal anew.
                         None => self.warden_ends(Some(Duration::from_millis(500))),
                     }
+                }
+            }
+            Event::ReadCpu { run, pid, nonce } => {
+                let reading = self.pid1.subject_of(pid).map(|subject| self.pid1.unit(subject).cpu(self.now));
+                if self.warden.as_ref().is_some_and(|w| w.run == run) {
+                    self.step_warden(None, WardenInput::CpuRead { nonce, reading });
                 }
             }
             Event::Reread { run, attempt, subject } => {

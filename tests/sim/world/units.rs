@@ -1,7 +1,7 @@
 //! Units and their processes: how they start, end, fall silent, wake and work, and how PID 1 acts and tells of it.
 
-use super::World;
 use super::events::{Event, JobStep, guardian};
+use super::{World, nanos};
 use crate::k3s::Ailment;
 use crate::pid1::{Breath, Fate};
 use crate::schedule::{self, Fault};
@@ -183,8 +183,14 @@ impl World {
         }
         unit.breath = Breath::Well;
         unit.last_silent = Some(now);
-        let pid = unit.state.main_pid;
+        let (pid, unread) = (unit.state.main_pid, unit.unread.take());
         self.note(|| format!("{subject} wakes"));
+        if let (Some(pid), Some((run, nonce))) = (pid, unread) {
+            let answers = self.rng.between(Duration::from_micros(100), Duration::from_millis(60));
+            self.pid1.unit_mut(subject).answers_until = now + nanos(answers);
+            let input = Box::new(WardenInput::ChallengeAnswered { pid, nonce });
+            self.after(answers, Event::Warden { run, via: None, input });
+        }
         let Some(index) = pid.and_then(|pid| self.index_of(pid)) else { return };
         self.disturb(Duration::from_secs(3));
         let Some(agent) = &mut self.agents[index] else { return };

@@ -244,10 +244,11 @@ impl World {
             }
             WardenEffect::Reply { to, answer } => self.answered(to, answer),
             WardenEffect::Challenge { pid, nonce } => self.challenge(run, pid, nonce),
-            WardenEffect::ReadCpu { pid, nonce, .. } => {
-                let reading = self.pid1.subject_of(pid).map(|subject| self.pid1.unit(subject).cpu());
-                let input = Box::new(WardenInput::CpuRead { nonce, reading });
-                self.soon(20, 500, Event::Warden { run, via: None, input });
+            WardenEffect::ReadCpu { pid, nonce, hear_out: false } => {
+                self.soon(20, 500, Event::ReadCpu { run, pid, nonce })
+            }
+            WardenEffect::ReadCpu { pid, nonce, hear_out: true } => {
+                self.soon(5_000, 8_000, Event::ReadCpu { run, pid, nonce });
             }
             WardenEffect::Reread { attempt, subject } => {
                 if self.meddle == Some(Meddling::Well) {
@@ -281,9 +282,6 @@ impl World {
     pub(super) fn challenge(&mut self, run: u32, pid: u32, nonce: Nonce) {
         let Some(subject) = self.pid1.subject_of(pid).cloned() else { return };
         let unit = self.pid1.unit(&subject);
-        if unit.breath != Breath::Well || unit.state.frozen {
-            return;
-        }
         let connected = match &unit.kind {
             SubjectKind::Wrapper(_) => true,
             SubjectKind::Agent(_) => {
@@ -291,9 +289,14 @@ impl World {
             }
             SubjectKind::K3s | SubjectKind::Unit => false,
         };
-        if connected {
+        if !connected || unit.state.frozen {
+            return;
+        }
+        if unit.breath == Breath::Well {
             let input = Box::new(WardenInput::ChallengeAnswered { pid, nonce });
             self.soon(100, 60_000, Event::Warden { run, via: None, input });
+        } else {
+            self.pid1.unit_mut(&subject).unread = Some((run, nonce));
         }
     }
 
