@@ -217,8 +217,7 @@ impl Ledger {
             self.active_from = Some(from + budget.refill);
             earned = true;
         }
-        let marked = self.rung != Rung(0) || !self.cool_down.is_zero();
-        if marked && !self.exhausted && accumulated.saturating_sub(steady) >= timing.ladder_reset {
+        if self.is_marked() && accumulated.saturating_sub(steady) >= timing.ladder_reset {
             self.reset_ladder();
             earned = true;
         }
@@ -228,9 +227,13 @@ impl Ledger {
     /// When [`Ledger::active`] will earn something next, on the accumulated clock.
     pub fn earns_at(&self, budget: &BudgetPolicy, timing: &Timing) -> Option<Duration> {
         let refill = self.active_from.filter(|_| self.tokens < budget.capacity).map(|from| from + budget.refill);
-        let marked = (self.rung != Rung(0) || self.tried != 0 || !self.cool_down.is_zero()) && !self.exhausted;
-        let reset = self.steady_from.filter(|_| marked).map(|from| from + timing.ladder_reset);
+        let reset = self.steady_from.filter(|_| self.is_marked()).map(|from| from + timing.ladder_reset);
         refill.into_iter().chain(reset).min()
+    }
+
+    /// Whether steady time will make something forgotten: an earlier rung, or a wait.
+    fn is_marked(&self) -> bool {
+        (self.rung != Rung(0) || self.tried != 0 || !self.cool_down.is_zero()) && !self.exhausted
     }
 
     /// The ladder starts again from its first rung, without a cool-down.
@@ -289,6 +292,20 @@ mod tests {
     }
 
     const MIN: Duration = Duration::from_secs(60);
+
+    /// As in a drill, which may lift the cool-downs.
+    #[test]
+    fn a_rung_that_was_tried_is_forgotten_after_its_time_also_without_a_cool_down() {
+        let timing = Timing { cool_down: Duration::ZERO, cool_down_max: Duration::ZERO, ..Timing::default() };
+        let budget = BudgetPolicy { capacity: 1, refill: MIN, per_day: 9 };
+        let mut ledger = Ledger::full(&budget, Duration::ZERO);
+        ledger.try_rung(Rung(0));
+        ledger.active(&budget, &timing, MIN);
+        let due = ledger.earns_at(&budget, &timing).expect("it will be forgotten");
+        assert!(ledger.active(&budget, &timing, due), "what is due is earned");
+        assert!(!ledger.has_tried(Rung(0)));
+        assert_eq!(ledger.earns_at(&budget, &timing), None, "nothing stays due for ever");
+    }
 
     #[test]
     fn a_budget_is_spent_and_earned_back_by_active_time_only() {
