@@ -1,9 +1,12 @@
 //! `[subjects.NAME]` of kind k3s: what is refused, and what becomes of the rest.
 
-use super::*;
+use super::{GOOD, complaint, paths, with};
 use crate::config::k3s::{GRACE, K3sConfig, Window};
+use crate::config::parse;
 use crate::observe::k3s::table::Act;
 use crate::observe::k3s::{Credential, K3sSettings, Role};
+use crate::protocol::types::SubjectName;
+use std::time::Duration;
 
 fn k3s(lines: &str) -> String {
     with(&format!("[subjects.k3s]\nkind = \"k3s\"\n{lines}\n"))
