@@ -63,20 +63,31 @@ impl Judge {
 
 const NOT_PINNED: Error = Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
 
-fn signature(
-    message: &[u8],
-    leaf: &CertificateDer<'_>,
-    signature: &DigitallySignedStruct,
-) -> Result<HandshakeSignatureValid, Error> {
-    verify_tls13_signature(message, leaf, signature, &provider().signature_verification_algorithms)
-}
+/// How clients and servers prove alike that the key is theirs: by TLS 1.3, and nothing older.
+macro_rules! proof_of_the_key {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Err(Error::PeerIncompatible(PeerIncompatible::Tls12NotOffered))
+        }
 
-fn schemes() -> Vec<SignatureScheme> {
-    provider().signature_verification_algorithms.supported_schemes()
-}
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            leaf: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            verify_tls13_signature(message, leaf, signed, &provider().signature_verification_algorithms)
+        }
 
-const fn too_old() -> Error {
-    Error::PeerIncompatible(PeerIncompatible::Tls12NotOffered)
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            provider().signature_verification_algorithms.supported_schemes()
+        }
+    };
 }
 
 /// Lets in whoever is pinned.
@@ -97,27 +108,7 @@ impl ClientCertVerifier for PinnedClients {
         self.0.client(leaf, rest, now).map(|_| ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(too_old())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        signature(message, leaf, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        schemes()
-    }
+    proof_of_the_key!();
 }
 
 /// Takes nobody but whom one wants. The address says nothing, and is not compared with anything.
@@ -140,25 +131,5 @@ impl ServerCertVerifier for PinnedServer {
         if self.wanted.is(holder) { Ok(ServerCertVerified::assertion()) } else { Err(NOT_PINNED) }
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(too_old())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        signature(message, leaf, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        schemes()
-    }
+    proof_of_the_key!();
 }
