@@ -274,6 +274,9 @@ pub fn may_read(node: &Node, accounts: &Accounts, account: &Account, path: &Path
 }
 
 #[cfg(test)]
+pub(super) mod fixture;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::doctor::tree::Tree;

@@ -39,19 +39,8 @@ pub fn check(cast: &Cast, accounts: &Accounts, may_share: bool) -> Section {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::accounts::Role;
+    use crate::doctor::accounts::fixture::{PASSWD, cast};
     use crate::doctor::finding::Level;
-    use crate::protocol::types::PersonaId;
-
-    fn cast() -> Cast {
-        let otto = PersonaId::new("otto").unwrap();
-        let names = [
-            (Role::Warden, "zeta-bft-warden"),
-            (Role::Agent(otto.clone()), "zeta-bft-otto"),
-            (Role::Wrapper(otto), "zeta-otto"),
-        ];
-        Cast { names: names.map(|(role, name)| (role, name.to_owned())).into() }
-    }
 
     fn found(passwd: &str, may_share: bool) -> Vec<(&'static str, Level, String)> {
         let section = check(&cast(), &Accounts::parse(passwd, ""), may_share);
@@ -60,7 +49,7 @@ mod tests {
 
     #[test]
     fn users_of_their_own_are_well() {
-        assert_eq!(found("zeta-bft-warden:x:900:900\nzeta-bft-otto:x:901:901\nzeta-otto:x:902:902\n", false), []);
+        assert_eq!(found(PASSWD, false), []);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 use super::*;
+use crate::doctor::accounts::fixture::{PASSWD, cast};
 use crate::doctor::finding::Level;
 use crate::doctor::tree::Tree;
 use crate::doctor::units;
 use crate::observe::k3s::Role as Kind;
-use crate::protocol::types::PersonaId;
 use proptest::prelude::*;
 
 const CA: &str = "/etc/zeta-bft/k3s/ca.crt";
@@ -39,15 +39,8 @@ fn config() -> K3sConfig {
 }
 
 fn found_of(tree: &Tree, config: &K3sConfig, unit: &str) -> Vec<(&'static str, Level, String)> {
-    let otto = PersonaId::new("otto").unwrap();
-    let names = [
-        (Role::Warden, "zeta-bft-warden"),
-        (Role::Agent(otto.clone()), "zeta-bft-otto"),
-        (Role::Wrapper(otto), "zeta-otto"),
-    ];
-    let cast = Cast { names: names.map(|(role, name)| (role, name.to_owned())).into() };
-    let passwd = "root:x:0:0\nzeta-bft-warden:x:900:900\nzeta-bft-otto:x:901:901\nzeta-otto:x:902:902\n";
-    let accounts = Accounts::parse(passwd, "root:x:0:\nzeta-bft-agents:x:910:\n");
+    let cast = cast();
+    let accounts = Accounts::parse(PASSWD, "root:x:0:\nzeta-bft-agents:x:910:\n");
     let said = units::parse(unit);
     let agents = [Agent { unit: UNIT, account: accounts.user("zeta-bft-otto"), said: said.get(UNIT) }];
     let node = tree.node();
