@@ -1,6 +1,8 @@
 //! Lior's agent, compromised: it holds lior's real key and a genuine session, and says whatever it is told to say.
 
 use crate::control::{ACTOR, Order, Report, Twist, socket};
+use crate::twists::{another_run, twisted};
+use crate::words;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,17 +17,14 @@ use zeta_bft::config::{self, Settings};
 use zeta_bft::grpc::MAX_MESSAGE;
 use zeta_bft::grpc::client::connect;
 use zeta_bft::keys;
-use zeta_bft::protocol::evidence::{Attestation, Evidence, FaultClass, Reason, Verdict};
+use zeta_bft::protocol::evidence::FaultClass;
 use zeta_bft::protocol::roster::Roster;
 use zeta_bft::protocol::session::{VerifiedSession, verify_session};
 use zeta_bft::protocol::signing::{Domain, SigningKey, VerifyingKey};
 use zeta_bft::protocol::statement::{
     Choice, Envelope, EpisodeStatement, Header, Heartbeat, JournalHead, SessionRequest, Statement, Vote,
 };
-use zeta_bft::protocol::types::{
-    BootId, ClusterId, Digest, Incarnation, InvocationId, NodeId, Nonce, PersonaId, SessionIncarnation, SubjectName,
-    Timestamp,
-};
+use zeta_bft::protocol::types::{Digest, Incarnation, Nonce, PersonaId, SubjectName, Timestamp};
 use zeta_bft::up::parent::watch_parent;
 use zeta_bft::wire::v1::peer_message::Message as PeerKind;
 use zeta_bft::wire::v1::peer_service_client::PeerServiceClient;
@@ -401,7 +400,7 @@ impl Actor {
         let episodes: Vec<_> = self.episodes.values().cloned().collect();
         let attestations = episodes.iter().map(|episode| {
             let class = self.accused.get(&episode.subject).copied();
-            attest(&episode.subject, self.run(episode), class)
+            words::attest(&episode.subject, self.run(episode), class, clock::now())
         });
         let attestations = attestations.collect();
         Heartbeat { header, attestations, health: 0, heads: Vec::new(), receipt: JournalHead::default() }
@@ -438,22 +437,9 @@ impl Actor {
     fn sign_vote(&mut self, subject: &SubjectName, class: FaultClass, twist: Twist) -> Option<Envelope> {
         // Of a subject that does not exist, the first one's numbers are as good as any.
         let episode = self.episodes.get(subject).or_else(|| self.episodes.values().next()).cloned()?;
+        let episode = EpisodeStatement { subject: subject.clone(), ..episode };
         let class = if twist == Twist::NotVotable { FaultClass::Environment } else { class };
-        let mut vote = Vote {
-            header: self.header(),
-            episode: episode.id,
-            round: episode.round,
-            nonce: episode.nonce,
-            set_epoch: episode.set_epoch,
-            subject: subject.clone(),
-            incarnation: episode.incarnation,
-            rung: episode.rung,
-            class,
-            choice: Choice::Approve,
-            challenge: episode.challenge,
-            attestation: attest(subject, episode.incarnation, Some(class)),
-        };
-        vote.header.observed_at = vote.attestation.observed_at;
+        let mut vote = words::vote(self.header(), &episode, class, Choice::Approve);
         twisted(&mut vote, twist, self.first_vote.as_ref());
         let mut envelope = self.seal(&vote);
         if twist == Twist::ForgedSignature {
@@ -493,69 +479,5 @@ impl Actor {
         if begun / STREAM_EVERY != self.thrown / STREAM_EVERY {
             self.open_stream();
         }
-    }
-}
-
-fn attest(subject: &SubjectName, incarnation: Incarnation, class: Option<FaultClass>) -> Attestation {
-    let (verdict, reason) = match class {
-        None => (Verdict::Up, Reason::Running),
-        Some(FaultClass::Crash) => (Verdict::Down, Reason::Killed),
-        Some(FaultClass::Hang) => (Verdict::Down, Reason::PingSilent),
-        Some(_) => (Verdict::Down, Reason::TickFailed),
-    };
-    Attestation {
-        subject: subject.clone(),
-        incarnation,
-        verdict,
-        class,
-        evidence: class.map_or(Evidence::Hard, FaultClass::evidence),
-        reason,
-        observation: Digest::of(b"made up"),
-        observed_at: clock::now(),
-        resume_at: None,
-    }
-}
-
-fn another_run(of: Incarnation) -> Incarnation {
-    Incarnation { invocation: InvocationId([0xab; 16]), ..of }
-}
-
-fn twisted(vote: &mut Vote, twist: Twist, earlier: Option<&Vote>) {
-    let Vote { header, attestation, .. } = vote;
-    let hour = Duration::from_secs(3600);
-    match twist {
-        Twist::OtherCluster => header.cluster = ClusterId::new("elsewhere").unwrap(),
-        Twist::OtherNode => header.node = NodeId::new("elsewhere").unwrap(),
-        Twist::OtherBoot => header.boot = BootId([0xab; 16]),
-        Twist::OtherAuthor => header.persona = PersonaId::new("otto").unwrap(),
-        Twist::EndedSession => header.incarnation = SessionIncarnation(header.incarnation.0 - 1),
-        Twist::Earlier => {
-            let header = header.clone();
-            *vote = earlier.expect("there was an earlier one").clone();
-            vote.header = header;
-        }
-        Twist::OtherRound => vote.round.0 += 1,
-        Twist::OtherNonce => vote.nonce = Nonce([0xab; 16]),
-        Twist::OtherRun => {
-            vote.incarnation = another_run(vote.incarnation);
-            attestation.incarnation = vote.incarnation;
-        }
-        Twist::OtherBootOfSubject => {
-            vote.incarnation.boot = BootId([0xab; 16]);
-            attestation.incarnation = vote.incarnation;
-        }
-        Twist::OtherRung => vote.rung.0 += 1,
-        Twist::OtherSetEpoch => vote.set_epoch.0 += 1,
-        Twist::OldObservation => {
-            attestation.observed_at = attestation.observed_at - Duration::from_secs(3);
-            header.observed_at = attestation.observed_at;
-        }
-        Twist::FutureObservation => {
-            attestation.observed_at = attestation.observed_at + hour;
-            header.observed_at = attestation.observed_at;
-        }
-        Twist::TwoTimes => header.observed_at = header.observed_at + hour,
-        Twist::Unsupported => *attestation = attest(&attestation.subject, attestation.incarnation, None),
-        Twist::NotVotable | Twist::ForgedSignature | Twist::None => {}
     }
 }

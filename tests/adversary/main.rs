@@ -10,6 +10,9 @@ mod claims;
 mod control;
 mod runner;
 mod stage;
+mod twists;
+#[path = "../sim/actors/words.rs"]
+mod words;
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;

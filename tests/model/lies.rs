@@ -4,9 +4,10 @@ use crate::guards::Mind;
 use crate::moves::{Binding, Lie};
 use crate::node::{Message, Node};
 use crate::scope::{BOOT, CODEC, S, Scope};
-use zeta_bft::protocol::evidence::{Attestation, Evidence, FaultClass, Reason, Verdict};
+use crate::words;
+use zeta_bft::protocol::evidence::{FaultClass, Verdict};
 use zeta_bft::protocol::statement::{Choice, Envelope, EpisodeStatement, Header, Heartbeat, JournalHead, Vote};
-use zeta_bft::protocol::types::{Digest, PersonaId, Round, Rung, SetEpoch, SubjectName, Timestamp};
+use zeta_bft::protocol::types::{PersonaId, Round, Rung, SetEpoch, SubjectName, Timestamp};
 
 impl Node {
     pub fn lie(&mut self, scope: &Scope, persona: &PersonaId, lie: &Lie) -> Option<()> {
@@ -96,21 +97,7 @@ impl Node {
         let Mind::Liar(liar) = &self.guards[persona].mind else { return None };
         let episode = liar.episodes.get(subject)?.clone();
         let header = self.header(scope, persona)?;
-        let attestation = word(&episode, Some(class), header.observed_at);
-        Some(Vote {
-            header,
-            episode: episode.id,
-            round: episode.round,
-            nonce: episode.nonce,
-            set_epoch: episode.set_epoch,
-            subject: subject.clone(),
-            incarnation: episode.incarnation,
-            rung: episode.rung,
-            class,
-            choice,
-            challenge: episode.challenge,
-            attestation,
-        })
+        Some(words::vote(header, &episode, class, choice))
     }
 
     fn heartbeat(
@@ -123,7 +110,7 @@ impl Node {
         let Mind::Liar(liar) = &self.guards[persona].mind else { return None };
         let said = |episode: &EpisodeStatement| {
             let class = accused.filter(|(subject, _)| **subject == episode.subject).map(|(_, class)| class);
-            word(episode, class, header.observed_at)
+            words::attest(&episode.subject, episode.incarnation, class, header.observed_at)
         };
         let attestations = liar.episodes.values().map(said).collect();
         Some(Heartbeat { header, attestations, health: 0, heads: Vec::new(), receipt: JournalHead::default() })
@@ -133,23 +120,4 @@ impl Node {
 fn backdate(vote: &mut Vote, to: Timestamp) {
     vote.header.observed_at = to;
     vote.attestation.observed_at = to;
-}
-
-fn word(episode: &EpisodeStatement, class: Option<FaultClass>, now: Timestamp) -> Attestation {
-    Attestation {
-        subject: episode.subject.clone(),
-        incarnation: episode.incarnation,
-        verdict: if class.is_some() { Verdict::Down } else { Verdict::Up },
-        class,
-        evidence: class.map_or(Evidence::Soft, FaultClass::evidence),
-        reason: match class {
-            None => Reason::Running,
-            Some(FaultClass::Crash) => Reason::Killed,
-            Some(FaultClass::Hang) => Reason::PingSilent,
-            Some(_) => Reason::TickFailed,
-        },
-        observation: Digest::of(b"a lie"),
-        observed_at: now,
-        resume_at: None,
-    }
 }

@@ -37,3 +37,5 @@ mod scope;
 #[path = "../sim/signatures.rs"]
 mod signatures;
 mod steps;
+#[path = "../sim/actors/words.rs"]
+mod words;

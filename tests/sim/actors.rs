@@ -33,6 +33,7 @@ mod quiet;
 mod replays;
 mod slanders;
 mod voice;
+mod words;
 
 pub use voice::{Keys, Voice};
 

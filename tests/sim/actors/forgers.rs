@@ -1,6 +1,6 @@
 //! Actors whose statements are false in form: in another's name, under a stolen key, by another roster, or off by one field.
 
-use super::voice::attest;
+use super::words::attest;
 use super::{Actor, Lie, Scene, Voice};
 use crate::rng::Rng;
 use std::time::Duration;

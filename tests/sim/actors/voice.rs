@@ -1,19 +1,18 @@
 //! What a compromised guardian can sign, and what it has heard.
 
+use super::words;
 use crate::rng::Rng;
 use crate::schedule;
 use crate::signatures::Scheme;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use zeta_bft::protocol::evidence::{Attestation, Evidence, FaultClass, Reason, Verdict};
+use zeta_bft::protocol::evidence::FaultClass;
 use zeta_bft::protocol::roster::Roster;
 use zeta_bft::protocol::signing::{Signatures as _, SigningKey};
 use zeta_bft::protocol::statement::{
     Choice, Envelope, EpisodeStatement, Header, Heartbeat, JournalHead, SessionRequest, Statement, Vote,
 };
-use zeta_bft::protocol::types::{
-    BootId, Digest, Incarnation, Nonce, PersonaId, SessionIncarnation, SubjectName, Timestamp,
-};
+use zeta_bft::protocol::types::{BootId, Digest, Nonce, PersonaId, SessionIncarnation, SubjectName, Timestamp};
 
 /// Envelopes that it remembers.
 const MEMORY: usize = 96;
@@ -135,26 +134,13 @@ impl Voice {
     /// A heartbeat that says of every subject what `says` says: UP where nothing.
     pub fn heartbeat(&mut self, now: Timestamp, says: &dyn Fn(&SubjectName) -> Option<FaultClass>) -> Heartbeat {
         let attestations =
-            self.episodes.values().map(|e| attest(&e.subject, e.incarnation, says(&e.subject), now)).collect();
+            self.episodes.values().map(|e| words::attest(&e.subject, e.incarnation, says(&e.subject), now)).collect();
         let header = self.header(now);
         Heartbeat { header, attestations, health: 0, heads: Vec::new(), receipt: JournalHead::default() }
     }
 
     pub fn vote(&mut self, now: Timestamp, episode: &EpisodeStatement, class: FaultClass, choice: Choice) -> Vote {
-        Vote {
-            header: self.header(now),
-            episode: episode.id,
-            round: episode.round,
-            nonce: episode.nonce,
-            set_epoch: episode.set_epoch,
-            subject: episode.subject.clone(),
-            incarnation: episode.incarnation,
-            rung: episode.rung,
-            class,
-            choice,
-            challenge: episode.challenge,
-            attestation: attest(&episode.subject, episode.incarnation, Some(class), now),
-        }
+        words::vote(self.header(now), episode, class, choice)
     }
 
     /// Signs by its session's key.
@@ -170,30 +156,5 @@ impl Voice {
         envelope.payload = payload.into();
         envelope.signature = self.codec.sign(&self.session_key, envelope.domain, &envelope.payload);
         envelope
-    }
-}
-
-/// A word on a subject, as a correct guardian would put it.
-pub fn attest(
-    subject: &SubjectName,
-    incarnation: Incarnation,
-    class: Option<FaultClass>,
-    now: Timestamp,
-) -> Attestation {
-    Attestation {
-        subject: subject.clone(),
-        incarnation,
-        verdict: if class.is_some() { Verdict::Down } else { Verdict::Up },
-        class,
-        evidence: class.map_or(Evidence::Soft, FaultClass::evidence),
-        reason: match class {
-            None => Reason::Running,
-            Some(FaultClass::Crash) => Reason::Killed,
-            Some(FaultClass::Hang) => Reason::PingSilent,
-            Some(_) => Reason::TickFailed,
-        },
-        observation: Digest::of(b"a lie"),
-        observed_at: now,
-        resume_at: None,
     }
 }
