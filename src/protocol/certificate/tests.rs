@@ -5,8 +5,8 @@ use super::super::roster::fixture::{self, key, persona, session_key, subject};
 use super::super::signing::SigningKey;
 use super::super::statement::{ActionKind, Header, Session, SessionRequest, StateName};
 use super::super::types::{
-    BootId, ClusterId, Incarnation, InvocationId, NodeId, Nonce, PublicKey, SessionIncarnation, SetEpoch, Timestamp,
-    WardenInstance,
+    BootId, ClusterId, EpisodeId, Incarnation, InvocationId, NodeId, Nonce, PublicKey, Round, Rung, SessionIncarnation,
+    SetEpoch, Timestamp, WardenInstance,
 };
 use super::*;
 use crate::wire::Proto;
