@@ -24,6 +24,7 @@ use crate::protocol::statement::{
     Codec, DecodeError, EpisodeStatement, EquivocationProof, Heartbeat, Receipt, Session, SessionRequest, Vote,
 };
 use prost::Message as _;
+use prost::bytes::Bytes;
 
 /// Generated from `proto/zeta/bft/v1`.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
@@ -56,7 +57,7 @@ macro_rules! codec {
             }
 
             fn decode(&self, bytes: &[u8]) -> Result<$type, DecodeError> {
-                v1::$message::decode(bytes).map_err(|_| DecodeError::Malformed)?.try_into()
+                v1::$message::decode(Bytes::copy_from_slice(bytes)).map_err(|_| DecodeError::Malformed)?.try_into()
             }
         }
     )+};

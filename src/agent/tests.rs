@@ -181,7 +181,7 @@ impl WardenService for FakeWarden {
         let envelope = Envelope::try_from(request.into_inner().request.unwrap()).unwrap();
         let asked =
             PERSONAS.iter().find_map(|name| verify_request(&envelope, &persona(name), &self.roster, &Proto).ok());
-        let asked = asked.expect("signed by a persona of the roster");
+        let (asked, _) = asked.expect("signed by a persona of the roster");
         assert_eq!(asked.nonce, Nonce([5; 16]));
         let session = Session {
             request: envelope,

@@ -21,7 +21,7 @@ pub use sequence::{ReceiptSequence, SequenceError};
 use super::evidence::{Evidence, FaultClass};
 use super::roster::Roster;
 use super::session::{SessionError, VerifiedSession, verify_session};
-use super::signing::{KeyError, VerifyingKey};
+use super::signing::KeyError;
 use super::statement::{
     ActionCertificate, Choice, Envelope, EpisodeStatement, OpenError, Outcome, Receipt, ReceiptKind, StatementCodec,
     Verified, Vote,
@@ -204,7 +204,7 @@ impl ActionCertificate {
         if !receipt.class.is_votable() {
             return Err(CertificateError::ClassNotVotable(receipt.class));
         }
-        let warden = VerifyingKey::new(roster.statement().warden)?;
+        let warden = roster.verifying_key(roster.statement().warden)?;
         let episode: Verified<EpisodeStatement> =
             self.episode.open(&warden, codec).map_err(CertificateError::Episode)?;
         if episode.roster != roster.digest() {
@@ -335,7 +335,7 @@ pub fn check_receipt(
     roster: &Roster,
     codec: &impl StatementCodec,
 ) -> Result<CheckedReceipt, ReceiptError> {
-    let warden = VerifyingKey::new(roster.statement().warden)?;
+    let warden = roster.verifying_key(roster.statement().warden)?;
     let receipt: Verified<Receipt> = envelope.open(&warden, codec)?;
     let place = [(receipt.cluster == *roster.cluster(), "cluster"), (receipt.node == *roster.node(), "node")];
     if let Some(field) = first_wrong(&place) {

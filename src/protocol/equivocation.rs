@@ -84,7 +84,8 @@ pub enum Observed {
 #[derive(Clone, Debug)]
 pub struct StatementWindow {
     session: VerifiedSession,
-    kept: BTreeMap<u64, Envelope>,
+    /// By their numbers; each with its digest, which every heartbeat of anybody asks for.
+    kept: BTreeMap<u64, (Digest, Envelope)>,
     bytes: usize,
     /// Everything below has been dropped.
     floor: u64,
@@ -156,10 +157,11 @@ impl StatementWindow {
             return Observed::TooOld;
         }
         let newest = self.kept.last_key_value().is_none_or(|(highest, _)| seq > *highest);
-        self.bytes += statement.envelope().payload.len();
-        self.kept.insert(seq, statement.envelope().clone());
+        let envelope = statement.envelope();
+        self.bytes += envelope.payload.len();
+        self.kept.insert(seq, (envelope.digest(), envelope.clone()));
         while self.kept.len() > 1 && (self.kept.len() > Self::CAPACITY || self.bytes > Self::MAX_BYTES) {
-            if let Some((dropped, envelope)) = self.kept.pop_first() {
+            if let Some((dropped, (_, envelope))) = self.kept.pop_first() {
                 self.bytes -= envelope.payload.len();
                 self.floor = dropped.saturating_add(1);
             }
@@ -170,8 +172,8 @@ impl StatementWindow {
     /// Compares a statement that [`Self::open`] let through with the kept one of its number; takes nothing in.
     pub fn conflict(&self, statement: &GuardianStatement) -> Option<EquivocationProof> {
         debug_assert_eq!(statement.header().session_key, self.session.session_key, "opened under this session's key");
-        let kept = self.kept.get(&statement.header().seq)?;
-        (kept.digest() != statement.envelope().digest()).then(|| EquivocationProof {
+        let (digest, kept) = self.kept.get(&statement.header().seq)?;
+        (*digest != statement.envelope().digest()).then(|| EquivocationProof {
             session: self.session.envelope().clone(),
             first: kept.clone(),
             second: statement.envelope().clone(),
@@ -189,20 +191,20 @@ impl StatementWindow {
             persona: self.session.persona.clone(),
             session_key: self.session.session_key,
             seq,
-            digest: self.kept.get(&seq)?.digest(),
+            digest: self.kept.get(&seq)?.0,
         })
     }
 
     /// One statement, while it is kept.
     pub fn get(&self, seq: u64) -> Option<&Envelope> {
-        self.kept.get(&seq)
+        self.kept.get(&seq).map(|(_, envelope)| envelope)
     }
 
     /// What decides how the next statements are taken: the session, and which statements are kept.
     pub(super) fn hash_future(&self, into: &mut impl std::hash::Hasher) {
         use std::hash::Hash as _;
         (self.session.incarnation, self.session.session_key, self.floor).hash(into);
-        for (seq, envelope) in &self.kept {
+        for (seq, (_, envelope)) in &self.kept {
             (seq, &envelope.payload).hash(into);
         }
     }
@@ -210,7 +212,7 @@ impl StatementWindow {
     /// Whether a head that a peer reports names another statement than the one kept here: worth a fetch.
     pub fn contradicts(&self, head: &Head) -> bool {
         head.session_key == self.session.session_key
-            && self.kept.get(&head.seq).is_some_and(|kept| kept.digest() != head.digest)
+            && self.kept.get(&head.seq).is_some_and(|(digest, _)| *digest != head.digest)
     }
 }
 

@@ -410,7 +410,8 @@ impl<C: StatementCodec> Guardian<C> {
     fn judge(&mut self, now: Timestamp, out: &mut Vec<GuardianEffect>) -> bool {
         let mut any = false;
         for (subject, seen) in &mut self.observations {
-            let episode = self.episodes.get(subject).map(|published| published.statement.id);
+            // Asked for only where a fault of an episode is remembered.
+            let episode = seen.fault.and_then(|_| self.episodes.get(subject)).map(|published| published.statement.id);
             if seen.judge(now, episode, &self.health, &self.config.policy.timing) {
                 any = true;
                 out.push(GuardianEffect::Event(GuardianEvent::VerdictChanged(seen.attestation().clone())));

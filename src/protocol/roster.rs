@@ -137,6 +137,8 @@ pub struct Roster {
     statement: RosterStatement,
     digest: Digest,
     members: BTreeMap<PersonaId, Member>,
+    /// Everybody's key, ready to check statements.
+    keys: BTreeMap<PublicKey, VerifyingKey>,
     vendors: BTreeSet<VendorId>,
 }
 
@@ -147,14 +149,17 @@ impl Roster {
     /// [`RosterError`] names the first rule that it breaks.
     pub fn new(statement: RosterStatement, digest: Digest) -> Result<Self, RosterError> {
         let mut members = BTreeMap::new();
-        let mut keys: BTreeMap<PublicKey, String> = BTreeMap::new();
+        let mut holders_of: BTreeMap<PublicKey, String> = BTreeMap::new();
+        let mut keys = BTreeMap::new();
         let holders = [("the warden", statement.warden), ("the operator", statement.operator)]
             .map(|(holder, key)| (holder.to_owned(), key))
             .into_iter()
             .chain(statement.members.iter().map(|m| (m.persona.to_string(), m.key)));
         for (holder, key) in holders {
-            VerifyingKey::new(key).map_err(|source| RosterError::BadKey { holder: holder.clone(), source })?;
-            if let Some(first) = keys.insert(key, holder.clone()) {
+            let usable =
+                VerifyingKey::new(key).map_err(|source| RosterError::BadKey { holder: holder.clone(), source })?;
+            keys.insert(key, usable);
+            if let Some(first) = holders_of.insert(key, holder.clone()) {
                 return Err(RosterError::DuplicateKey { first, second: holder });
             }
         }
@@ -166,7 +171,7 @@ impl Roster {
         let vendors: BTreeSet<_> = members.values().map(|m| m.vendor.clone()).collect();
         let count = u32::try_from(vendors.len()).unwrap_or(u32::MAX);
         check_counts(count, statement.f, statement.q)?;
-        Ok(Self { statement, digest, members, vendors })
+        Ok(Self { statement, digest, members, keys, vendors })
     }
 
     /// Opens and checks a signed roster: the operator's key within it must have made the signature.
@@ -228,6 +233,14 @@ impl Roster {
     /// One persona.
     pub fn member(&self, persona: &PersonaId) -> Option<&Member> {
         self.members.get(persona)
+    }
+
+    /// A key that this roster names, ready to check statements: it was found usable when the roster was loaded.
+    ///
+    /// # Errors
+    /// [`KeyError`] when the roster does not name it and it cannot be used.
+    pub fn verifying_key(&self, key: PublicKey) -> Result<VerifyingKey, KeyError> {
+        self.keys.get(&key).cloned().map_or_else(|| VerifyingKey::new(key), Ok)
     }
 
     /// The distinct vendors.

@@ -73,6 +73,7 @@ impl std::ops::Deref for VerifiedSession {
 }
 
 /// Checks a request for a session: signed by the key that the roster has for `persona`, and made for this cluster and node.
+/// Returns it with the session key that it asks for, ready to check statements.
 ///
 /// # Errors
 /// [`SessionError`] names the first rule that it breaks.
@@ -81,9 +82,9 @@ pub fn verify_request(
     persona: &PersonaId,
     roster: &Roster,
     codec: &impl Codec<SessionRequest>,
-) -> Result<Verified<SessionRequest>, SessionError> {
+) -> Result<(Verified<SessionRequest>, VerifyingKey), SessionError> {
     let member = roster.member(persona).ok_or_else(|| SessionError::UnknownPersona(persona.clone()))?;
-    let request = envelope.open(&VerifyingKey::new(member.key)?, codec).map_err(SessionError::Request)?;
+    let request = envelope.open(&roster.verifying_key(member.key)?, codec).map_err(SessionError::Request)?;
     for (fits, field) in [
         (request.persona == *persona, "persona"),
         (request.cluster == *roster.cluster(), "cluster"),
@@ -93,8 +94,8 @@ pub fn verify_request(
             return Err(SessionError::Inconsistent(field));
         }
     }
-    VerifyingKey::new(request.session_key)?;
-    Ok(request)
+    let key = VerifyingKey::new(request.session_key)?;
+    Ok((request, key))
 }
 
 /// Checks a session and the request within it.
@@ -106,9 +107,9 @@ pub fn verify_session<C: Codec<Session> + Codec<SessionRequest>>(
     roster: &Roster,
     codec: &C,
 ) -> Result<VerifiedSession, SessionError> {
-    let warden = VerifyingKey::new(roster.statement().warden)?;
+    let warden = roster.verifying_key(roster.statement().warden)?;
     let session: Verified<Session> = envelope.open(&warden, codec).map_err(SessionError::Session)?;
-    let request = verify_request(&session.request, &session.persona, roster, codec)?;
+    let (request, key) = verify_request(&session.request, &session.persona, roster, codec)?;
     for (fits, field) in [
         (session.cluster == *roster.cluster(), "cluster"),
         (session.node == *roster.node(), "node"),
@@ -118,6 +119,5 @@ pub fn verify_session<C: Codec<Session> + Codec<SessionRequest>>(
             return Err(SessionError::Inconsistent(field));
         }
     }
-    let key = VerifyingKey::new(session.session_key)?;
     Ok(VerifiedSession { session, key })
 }

@@ -147,7 +147,7 @@ pub const MUTANTS: &[Mutant] = &[
     // S8, S9: proofs, receipts, certificates.
     m("warden/admission.rs", "let lost = ⟦known.is_none() && receipt.seq >= self.known_from⟧;", Becomes("false")),
     m("warden.rs", "known_from: ⟦0⟧,", Becomes("recovered.head.seq.saturating_add(1)")),
-    m("equivocation.rs", "(⟦kept.digest() != statement.envelope().digest()⟧).then(||", Becomes("false")),
+    m("equivocation.rs", "(⟦*digest != statement.envelope().digest()⟧).then(||", Becomes("false")),
     m("equivocation.rs", "if ⟦seq != other⟧ {", Becomes("false")),
     m("equivocation.rs", "if ⟦first == second⟧ {", Becomes("false")),
     m("equivocation.rs", "(⟦header.incarnation <= self.session.incarnation⟧, \"incarnation\")", Becomes("true")),

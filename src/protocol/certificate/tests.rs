@@ -2,7 +2,7 @@
 
 use super::super::evidence::{Attestation, Reason, Verdict};
 use super::super::roster::fixture::{self, key, persona, session_key, subject};
-use super::super::signing::SigningKey;
+use super::super::signing::{SigningKey, VerifyingKey};
 use super::super::statement::{ActionKind, Header, Session, SessionRequest, StateName};
 use super::super::types::{
     BootId, ClusterId, EpisodeId, Incarnation, InvocationId, NodeId, Nonce, PublicKey, Round, Rung, SessionIncarnation,

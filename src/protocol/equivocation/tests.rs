@@ -90,7 +90,7 @@ fn a_window_is_bounded_and_keeps_the_newest() {
     assert_eq!(window.head().unwrap().seq, 1_000);
     assert_eq!(window.get(1), None);
     assert_eq!(observe(&mut window, &said(1, 1)), Observed::TooOld, "what is gone cannot be compared");
-    assert_eq!(window.bytes, window.kept.values().map(|envelope| envelope.payload.len()).sum::<usize>());
+    assert_eq!(window.bytes, window.kept.values().map(|(_, envelope)| envelope.payload.len()).sum::<usize>());
 }
 
 #[test]

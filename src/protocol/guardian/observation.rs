@@ -204,8 +204,11 @@ impl Observation {
             return;
         }
         self.challenge_met = challenge.or(self.challenge_met);
+        let before = service.digest();
         service.look(now, reading);
-        self.rehash();
+        if service.digest() != before {
+            self.rehash();
+        }
     }
 
     /// The node or the observer slept: silence so far proves nothing.

@@ -85,10 +85,16 @@ impl<C: StatementCodec> Guardian<C> {
         if !self.link_is_open() {
             return;
         }
-        let policy = self.config.policy.clone();
-        let own_vendor = self.config.roster.member(&self.config.persona).map(|member| member.vendor.clone());
+        let config = self.config.clone();
+        let policy = &config.policy;
+        let own_vendor = config.roster.member(&config.persona).map(|member| member.vendor.clone());
         for (subject, subject_policy) in &policy.subjects {
             if own_vendor.is_none() || subject_policy.vendor == own_vendor {
+                continue;
+            }
+            let Some(observation) = self.observations.get(subject) else { continue };
+            if observation.attestation().repairable_fault().is_none() && !self.casts.contains_key(subject) {
+                // Nothing is wrong with it, and no vote is to be taken back.
                 continue;
             }
             let Some(published) = self.episodes.get(subject).filter(|published| published.mismatch.is_none()) else {

@@ -16,7 +16,6 @@ use crate::protocol::episode::{Acting, Phase};
 use crate::protocol::evidence::{Activity, FaultClass, UnitReading, UnitState, classify_unit};
 use crate::protocol::policy::{Action, SubjectKind};
 use crate::protocol::record::{OpenIntent, Record};
-use crate::protocol::signing::VerifyingKey;
 use crate::protocol::statement::{
     ActionCertificate, ActionKind, JournalHead, Outcome, Receipt, ReceiptKind, StatementCodec,
 };
@@ -353,7 +352,9 @@ impl<C: StatementCodec> Warden<C> {
 
     /// An INTENT of an earlier instance without an end: never executed again.
     pub(super) fn reconcile_later(&mut self, open: &OpenIntent) {
-        let Some(receipt) = VerifyingKey::new(self.key.public())
+        let Some(receipt) = self
+            .roster
+            .verifying_key(self.key.public())
             .ok()
             .and_then(|key| open.receipt.open::<Receipt>(&key, &self.codec).ok())
         else {

@@ -17,7 +17,6 @@ use crate::protocol::evidence::FaultClass;
 use crate::protocol::record::Record;
 use crate::protocol::roster::Roster;
 use crate::protocol::session::{VerifiedSession, verify_request, verify_session};
-use crate::protocol::signing::VerifyingKey;
 use crate::protocol::statement::{
     Choice, Envelope, EquivocationProof, Head, Heartbeat, Receipt, Session, SessionRequest, StatementCodec, Verified,
     Vote,
@@ -162,7 +161,7 @@ impl<C: StatementCodec> Warden<C> {
         if let Some(uid) = configured.filter(|uid| *uid != peer.uid) {
             return Err(("wrong_user", format!("{persona} runs as user {uid}, the caller is user {}", peer.uid)));
         }
-        let verified = verify_request(request, &persona, &self.roster, &self.codec)
+        let (verified, _) = verify_request(request, &persona, &self.roster, &self.codec)
             .map_err(|error| (error.as_str(), error.to_string()))?;
         if verified.nonce != nonce {
             return Err(("wrong_nonce", "the request answers another number".to_owned()));
@@ -395,7 +394,7 @@ impl<C: StatementCodec> Warden<C> {
     }
 
     fn own_receipt(&self, envelope: &Envelope) -> Option<Verified<Receipt>> {
-        let key = VerifyingKey::new(self.key.public()).ok()?;
+        let key = self.roster.verifying_key(self.key.public()).ok()?;
         envelope.open::<Receipt>(&key, &self.codec).ok()
     }
 

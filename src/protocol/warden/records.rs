@@ -6,7 +6,6 @@ use crate::protocol::record::{Record, chain_hash};
 use crate::protocol::statement::{Codec, Envelope, JournalHead, Receipt, StatementCodec};
 use crate::protocol::types::SubjectName;
 use crate::protocol::view::HeldBy;
-use std::collections::BTreeSet;
 
 /// What is told to the world only when a record is on the disk.
 #[derive(Clone, Debug)]
@@ -68,10 +67,10 @@ impl<C: StatementCodec> Warden<C> {
 
     pub(super) fn earn(&mut self) {
         let accumulated = self.accumulated();
-        let well: BTreeSet<_> = self.subjects.values().filter(|s| self.is_well(s)).map(|s| s.name.clone()).collect();
+        let well: Vec<_> = self.subjects.values().map(|subject| self.is_well(subject)).collect();
         let mut earned = Vec::new();
-        for (name, subject) in &mut self.subjects {
-            if !well.contains(name) {
+        for ((name, subject), well) in self.subjects.iter_mut().zip(well) {
+            if !well {
                 subject.ledger.inactive();
             } else if subject.ledger.active(&subject.policy.budget, &self.policy.timing, accumulated) {
                 subject.episode.rung = subject.ledger.rung;

@@ -149,21 +149,21 @@ impl<C: StatementCodec> Warden<C> {
 
     /// Looks for accusations that say more about the host, or about the accusers, than about the accused.
     pub(super) fn look_for_disputes(&mut self) {
-        let mut accused_by: BTreeMap<VendorId, BTreeSet<SubjectName>> = BTreeMap::new();
+        let mut accused_by: BTreeMap<&VendorId, BTreeSet<&SubjectName>> = BTreeMap::new();
         let mut broken: BTreeSet<(VendorId, VendorId)> = BTreeSet::new();
         for subject in self.subjects.values() {
             let soft = |class: Option<FaultClass>| class.is_some_and(|class| class.evidence() == Evidence::Soft);
             for vendor in subject.vendors_saying(self.now, self.word_ttl(), |word| soft(word.repairable_fault())) {
-                accused_by.entry(vendor).or_default().insert(subject.name.clone());
+                accused_by.entry(vendor).or_default().insert(&subject.name);
             }
             if let Some(own) = &subject.policy.vendor {
                 let says_broken = subject.vendors_saying(self.now, self.word_ttl(), |word| {
                     word.repairable_fault() == Some(FaultClass::Broken)
                 });
-                broken.extend(says_broken.into_iter().map(|accuser| (accuser, own.clone())));
+                broken.extend(says_broken.into_iter().map(|accuser| (accuser.clone(), own.clone())));
             }
         }
-        let most = |accuser: &VendorId, accused: &BTreeSet<SubjectName>| {
+        let most = |accuser: &VendorId, accused: &BTreeSet<&SubjectName>| {
             let judged = self.subjects.values().filter(|s| s.policy.vendor.as_ref() != Some(accuser)).count();
             accused.len() * 2 > judged
         };
