@@ -2,7 +2,7 @@
 
 use crate::actors::Fates;
 use crate::cut::Cut;
-use crate::schedule::{ED25519_EVERY, Plan};
+use crate::schedule::{Plan, signs_by_ed25519};
 use crate::transitions::Seen;
 use crate::world::World;
 use std::collections::BTreeMap;
@@ -81,20 +81,20 @@ pub struct Totals {
     pub transitions: Seen,
     pub fates: Fates,
     pub aborts: BTreeMap<String, u64>,
+    pub ed25519: u64,
     took: Duration,
     steps: u64,
     virtual_ms: u64,
     acts: u64,
     would_act: u64,
     quarantined: u64,
-    ed25519: u64,
     trace: u64,
 }
 
 impl Totals {
     fn add(&mut self, run: Run) {
         self.seeds += 1;
-        self.ed25519 += u64::from(run.seed.is_multiple_of(ED25519_EVERY));
+        self.ed25519 += u64::from(signs_by_ed25519(run.seed));
         self.steps += run.steps;
         self.virtual_ms += run.virtual_ms;
         self.acts += run.acts;

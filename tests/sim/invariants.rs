@@ -118,7 +118,7 @@ impl Checker {
     pub fn is_liar(&self, persona: &PersonaId) -> bool {
         match self.liars {
             Liars::Nobody => false,
-            Liars::One => *persona == schedule::persona(schedule::LIAR),
+            Liars::One => persona.as_str() == schedule::PERSONAS[schedule::LIAR].0,
             Liars::Everybody => true,
         }
     }

@@ -4,8 +4,8 @@
 //! After every step the rules of [`invariants`] are checked; after the faults heal, everything must come to rest where it
 //! belongs. A seed that fails prints the line that replays it, and the smallest part of its schedule that still fails.
 //!
-//! Most worlds sign symbolically ([`signatures`]), one in sixteen by Ed25519. `--profile sim` optimises what they run through,
-//! with every debug assertion; `./tests/run` does so.
+//! Most worlds sign symbolically ([`signatures`]); by Ed25519 one in sixteen, and beyond the first ten thousand fewer. `--profile
+//! sim` optimises what they run through, with every debug assertion; `./tests/run` does so.
 //!
 //! * `ZETA_BFT_SEED=123` runs one seed and prints its log; `ZETA_BFT_CUT='keep=3,5 honest calm heal=4000'` runs a part of it.
 //! * `ZETA_BFT_SEEDS=20000` runs so many seeds, `ZETA_BFT_FIRST=1000` from another one on; `ZETA_BFT_PROGRESS=10000` says how
@@ -86,7 +86,9 @@ fn hostile_schedules_break_no_safety_rule() {
             assert!(totals.states.contains_key(state.as_str()), "no seed was seen in the state {state}");
         }
         assert!(totals.aborts.contains_key("other_incarnation"), "no last look found another run: {:?}", totals.aborts);
-        assert!(seeds / ED25519_EVERY >= 500, "fewer than 500 seeds signed by Ed25519");
+        // A range that begins beyond has only few of them.
+        let enough = first > 0 || totals.ed25519 >= 500;
+        assert!(enough, "{} seeds signed by Ed25519, fewer than 500", totals.ed25519);
     }
 }
 

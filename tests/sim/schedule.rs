@@ -26,12 +26,40 @@ pub const LIAR: usize = 1;
 /// A unit of the operator's, beside the personas.
 pub const FOREIGN: &str = "registry";
 
-/// Every so many hostile seeds, one signs by Ed25519.
+/// Of the first [`FULL`](crate::FULL) hostile seeds, one in so many signs by Ed25519, which costs several times as much.
 pub const ED25519_EVERY: u64 = 16;
+/// Of those beyond, one in so many.
+const ED25519_BEYOND: u64 = 256;
+
+/// Whether a hostile seed signs by Ed25519. Its number alone says so: a replay signs as the campaign did.
+pub fn signs_by_ed25519(seed: u64) -> bool {
+    seed.is_multiple_of(if seed < crate::FULL { ED25519_EVERY } else { ED25519_BEYOND })
+}
 
 /// The node's k3s.
+/// The names that every step of a world asks for.
+struct Names {
+    personas: [PersonaId; PERSONAS.len()],
+    wrappers: [SubjectName; PERSONAS.len()],
+    agents: [SubjectName; PERSONAS.len()],
+    k3s: SubjectName,
+}
+
+thread_local! {
+    /// Made once; each thread has its own, so that worlds side by side do not wait for one another's counts.
+    static NAMES: Names = {
+        let personas = PERSONAS.map(|(name, _)| PersonaId::new(name).expect("a valid name"));
+        Names {
+            wrappers: personas.each_ref().map(SubjectName::wrapper),
+            agents: personas.each_ref().map(SubjectName::agent),
+            personas,
+            k3s: SubjectName::new("k3s").expect("a valid name"),
+        }
+    };
+}
+
 pub fn k3s() -> SubjectName {
-    SubjectName::new("k3s").expect("a valid name")
+    NAMES.with(|names| names.k3s.clone())
 }
 
 /// Who lies.
@@ -177,7 +205,17 @@ pub struct Plan {
 }
 
 pub fn persona(index: usize) -> PersonaId {
-    PersonaId::new(PERSONAS[index].0).expect("a valid name")
+    NAMES.with(|names| names.personas[index].clone())
+}
+
+/// The wrapper unit of a persona.
+pub fn wrapper(index: usize) -> SubjectName {
+    NAMES.with(|names| names.wrappers[index].clone())
+}
+
+/// The agent unit of a persona.
+pub fn agent(index: usize) -> SubjectName {
+    NAMES.with(|names| names.agents[index].clone())
 }
 
 pub fn vendor(index: usize) -> VendorId {
@@ -395,7 +433,7 @@ impl Plan {
             keep_holds,
             recovery: Duration::from_secs(60),
             auto_restart,
-            ed25519: seed.is_multiple_of(ED25519_EVERY),
+            ed25519: signs_by_ed25519(seed),
         }
     }
 }

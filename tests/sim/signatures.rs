@@ -6,7 +6,7 @@
 
 use zeta_bft::protocol::signing::{BadSignature, Domain, Signatures, SigningKey, VerifyingKey};
 use zeta_bft::protocol::statement::{Codec, DecodeError};
-use zeta_bft::protocol::types::{Digest, PublicKey};
+use zeta_bft::protocol::types::PublicKey;
 use zeta_bft::wire::Proto;
 
 /// The codec of one world.
@@ -18,14 +18,14 @@ pub enum Scheme {
 }
 
 fn symbol(secret: &[u8; 32], key: &PublicKey, domain: Domain, payload: &[u8]) -> [u8; 64] {
-    let tag = domain.tag().as_bytes();
-    let mut bytes = Vec::with_capacity(64 + tag.len() + payload.len());
+    use sha2::Digest as _;
+    let mut hash = sha2::Sha256::new();
     // All before the payload has a fixed length but the tag, which ends with the only zero that it has.
-    for part in [secret, &key.0, tag, b"\0", payload] {
-        bytes.extend_from_slice(part);
+    for part in [secret, &key.0, domain.tag().as_bytes(), b"\0", payload] {
+        hash.update(part);
     }
     let mut signature = [0; 64];
-    signature[..32].copy_from_slice(&Digest::of(&bytes).0);
+    signature[..32].copy_from_slice(&hash.finalize());
     signature
 }
 

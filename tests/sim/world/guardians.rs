@@ -75,11 +75,11 @@ impl World {
     }
 
     pub(super) fn index_of_persona(&self, persona: &PersonaId) -> Option<usize> {
-        (0..self.plan.personas).find(|index| schedule::persona(*index) == *persona)
+        (0..self.plan.personas).find(|index| schedule::PERSONAS[*index].0 == persona.as_str())
     }
 
     pub(super) fn is_silent(&self, index: usize) -> bool {
-        self.pid1.unit(&SubjectName::agent(&schedule::persona(index))).breath != Breath::Well
+        self.pid1.unit(&schedule::agent(index)).breath != Breath::Well
     }
 
     pub(super) fn step_agent(&mut self, index: usize, input: GuardianInput) {
@@ -251,8 +251,7 @@ impl World {
     pub(super) fn ping(&mut self, pid: u32) {
         let Some(index) = self.index_of(pid) else { return };
         if !self.is_silent(index) {
-            let wrappers: Vec<_> =
-                (0..self.plan.personas).map(|i| SubjectName::wrapper(&schedule::persona(i))).collect();
+            let wrappers: Vec<_> = (0..self.plan.personas).map(schedule::wrapper).collect();
             for subject in wrappers {
                 self.step_agent(index, GuardianInput::PingSent { subject: subject.clone() });
                 let unit = self.pid1.unit(&subject);

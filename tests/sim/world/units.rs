@@ -207,8 +207,7 @@ impl World {
     pub(super) fn tick(&mut self, subject: &SubjectName, pid: u32, begins: bool) {
         let (world, now) = (self.now, self.boottime());
         let silent = self.pid1.unit(subject).breath != Breath::Well;
-        let Some(index) = (0..self.plan.personas).find(|i| SubjectName::wrapper(&schedule::persona(*i)) == *subject)
-        else {
+        let Some(index) = (0..self.plan.personas).find(|i| schedule::wrapper(*i) == *subject) else {
             return;
         };
         let work = self.work[index];
