@@ -2,10 +2,11 @@
 //!
 //! Layout, all numbers big-endian:
 //! ```text
-//! file    "zbftjrnl" (8)  version (4)  CRC32C of these 12 bytes (4)
-//! record  "zbr" (3)  type (1)  length (4)  seq (8)  durable (8)  previous (32)  payload (length)  CRC32C of all before it (4)
+//! file    "zbftjrnl" (8)  version (4)  salt (16)  SHA-256 of these 28 bytes (its first 8)
+//! record  mark (8)  type (1)  length (4)  seq (8)  durable (8)  previous (32)  payload (length)  SHA-256 of the salt and all
+//!         before it (its first 8)
 //! ```
-//! then zeros: the file is allocated ahead, and a record never begins with a zero.
+//! then zeros: the file is allocated ahead, and no record is all zeros. The mark is the first half of the salt.
 //!
 //! Rules:
 //! * A record's chain hash is [`chain_hash`]; `previous` is that of the record before it, so no record can be taken out,
@@ -14,6 +15,8 @@
 //! * [`Journal::sync`] returns only once every record before it is on the disk. Any failed write or sync poisons the
 //!   journal: every later call fails, nothing is tried again, the process must exit.
 //! * Space for further records is allocated ahead ([`RESERVE`]), so that a full disk does not stop a repair.
+//! * Each file has its own [`Salt`], which nobody but the warden and root may read: without it nobody's bytes within a record
+//!   pass for a record of the file. A file of another version is read as a damaged one, and not written to.
 //! * Each record says up to which record the file was on the disk when it was written (`durable`). A bad record that was
 //!   on the disk once is damage: the journal opens for reading only. A bad record that may never have reached the disk is
 //!   what a crash leaves behind: it and what follows it are erased, no promise rested on them.
@@ -21,10 +24,12 @@
 mod disk;
 mod layout;
 mod recovery;
+mod salt;
 
 pub use disk::{Disk, FileDisk};
 pub use layout::{MAGIC, Scan, scan};
 pub use recovery::{compact, compaction_set, last_roster, recover};
+pub use salt::Salt;
 
 use crate::protocol::record::chain_hash;
 use crate::protocol::statement::JournalHead;
@@ -159,6 +164,7 @@ pub struct Opened<D = FileDisk> {
 #[derive(Debug)]
 pub struct Journal<D = FileDisk> {
     disk: D,
+    salt: Salt,
     head: JournalHead,
     /// Where the next record goes.
     end: u64,
@@ -177,12 +183,12 @@ impl Journal<FileDisk> {
     ///
     /// # Errors
     /// [`JournalError::Exists`], [`JournalError::InUse`], or what the system said.
-    pub fn create(path: &Path) -> Result<Self, JournalError> {
+    pub fn create(path: &Path, salt: Salt) -> Result<Self, JournalError> {
         let disk = FileDisk::lock(path)?;
         if disk.exists()? {
             return Err(JournalError::Exists { path: path.to_owned() });
         }
-        Self::create_on(disk)
+        Self::create_on(disk, salt)
     }
 
     /// Opens the journal, alone.
@@ -204,12 +210,12 @@ impl<D: Disk> Journal<D> {
     ///
     /// # Errors
     /// What the disk said.
-    pub fn create_on(mut disk: D) -> Result<Self, JournalError> {
-        let header = file_header();
+    pub fn create_on(mut disk: D, salt: Salt) -> Result<Self, JournalError> {
+        let header = file_header(&salt);
         let len = header.len() as u64 + RESERVE + CHUNK;
         replace(&mut disk, &header, len).map_err(|(doing, source)| JournalError::Io { doing, source })?;
         let (head, end) = (JournalHead::default(), FILE_HEADER as u64);
-        Ok(Self { disk, head, end, len, durable: 0, short: false, damage: None, poison: None })
+        Ok(Self { disk, salt, head, end, len, durable: 0, short: false, damage: None, poison: None })
     }
 
     /// As [`Journal::open`], on any disk.
@@ -235,8 +241,10 @@ impl<D: Disk> Journal<D> {
             disk.write_at(0, &bytes[..end]).map_err(io("rewrite"))?;
             disk.sync().map_err(io("sync"))?;
         }
+        // Without one there is damage, and nothing is written.
+        let salt = scan.salt.unwrap_or(Salt::new([0; 16]));
         let mut journal =
-            Self { disk, head, end: scan.end, len, durable: head.seq, short: false, damage, poison: None };
+            Self { disk, salt, head, end: scan.end, len, durable: head.seq, short: false, damage, poison: None };
         journal.make_room(0)?;
         Ok(Opened { damage: journal.damage.clone(), journal, records: scan.records, erased })
     }
@@ -272,7 +280,7 @@ impl<D: Disk> Journal<D> {
         if encoded.len() > MAX_PAYLOAD {
             return Err(JournalError::RecordTooLarge { len: encoded.len() });
         }
-        let bytes = record_bytes(Kind::Appended, seq, self.durable, &previous, encoded);
+        let bytes = record_bytes(&self.salt, Kind::Appended, seq, self.durable, &previous, encoded);
         self.make_room(bytes.len() as u64)?;
         if let Err(source) = self.disk.write_at(self.end, &bytes) {
             return Err(self.poison("write", source));
@@ -298,16 +306,21 @@ impl<D: Disk> Journal<D> {
         Ok(self.head)
     }
 
-    /// Replaces the file by one that begins with `head_record` (the present head, signed) and `carried`, in order, whole or
-    /// not at all. The chain goes on: the returned head is what the next record must follow.
+    /// Replaces the file by one of another salt that begins with `head_record` (the present head, signed) and `carried`, in
+    /// order, whole or not at all. The chain goes on: the returned head is what the next record must follow.
     ///
     /// # Errors
     /// [`JournalError::NoSpace`] leaves all as it was; any other failure poisons the journal.
-    pub fn compact(&mut self, head_record: &[u8], carried: &[Vec<u8>]) -> Result<JournalHead, JournalError> {
+    pub fn compact(
+        &mut self,
+        salt: Salt,
+        head_record: &[u8],
+        carried: &[Vec<u8>],
+    ) -> Result<JournalHead, JournalError> {
         self.check_writable()?;
         self.sync()?;
         let mut head = self.head;
-        let mut bytes = file_header();
+        let mut bytes = file_header(&salt);
         let records =
             std::iter::once((Kind::Appended, head_record)).chain(carried.iter().map(|c| (Kind::Carried, &c[..])));
         for (kind, encoded) in records {
@@ -316,7 +329,7 @@ impl<D: Disk> Journal<D> {
             }
             let seq = head.seq.checked_add(1).ok_or(JournalError::OutOfOrder { seq: head.seq, head: head.seq })?;
             // All of the new file is on the disk before its name is: no record of it can be a crash's leftover.
-            bytes.extend_from_slice(&record_bytes(kind, seq, seq - 1, &head.hash, encoded));
+            bytes.extend_from_slice(&record_bytes(&salt, kind, seq, seq - 1, &head.hash, encoded));
             head = JournalHead { seq, hash: chain_hash(&head.hash, seq, encoded) };
         }
         let len = bytes.len() as u64 + RESERVE + CHUNK;
@@ -327,6 +340,7 @@ impl<D: Disk> Journal<D> {
             }
             Err((doing, source)) => return Err(self.poison(doing, source)),
         }
+        self.salt = salt;
         (self.head, self.durable, self.end, self.len, self.short) = (head, head.seq, bytes.len() as u64, len, false);
         Ok(head)
     }

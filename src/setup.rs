@@ -15,7 +15,7 @@ use crate::config::roster::{self, RosterFileError, RosterKeys};
 use crate::config::users::{self, Account, Users};
 use crate::config::{self, ConfigError, Settings};
 use crate::files;
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Journal, JournalError, Salt};
 use crate::keys::{self, KeyFileError};
 use crate::protocol::roster::Roster;
 use crate::protocol::signing::SigningKey;
@@ -134,7 +134,7 @@ pub fn initialise(paths: &Paths, node_toml: &str) -> Result<Initialised, SetupEr
         .keys()
         .map(|persona| Ok((persona.clone(), key(paths.persona_key(persona))?.public())))
         .collect::<Result<_, SetupError>>()?;
-    match Journal::create(&journal) {
+    match Journal::create(&journal, Salt::random()?) {
         Ok(_) => written.push(journal),
         Err(JournalError::Exists { .. }) => {
             let records = Journal::open(&journal)?.records.len();

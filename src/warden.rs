@@ -31,7 +31,7 @@ use crate::config::settings::Settings;
 use crate::grpc::server::{ServeError, Server, serve};
 use crate::http::{self, Health, HttpError};
 use crate::inspect::receipts::Receipts;
-use crate::journal::{Journal, JournalError, compact, last_roster, recover};
+use crate::journal::{Journal, JournalError, Salt, compact, last_roster, recover};
 use crate::metrics::WardenMetrics;
 use crate::protocol::roster::Roster;
 use crate::protocol::signing::{KeyError, SigningKey, VerifyingKey};
@@ -124,7 +124,7 @@ impl OpenJournal {
             return Ok(Self { journal: None, recovered, roster });
         }
         if journal.size() > COMPACT_ABOVE {
-            match compact(&mut journal, &opened.records, key, &Proto) {
+            match compact(&mut journal, Salt::random()?, &opened.records, key, &Proto) {
                 Ok(head) => recovered.head = head,
                 Err(JournalError::NoSpace) => warn!("no space to compact the journal; it goes on as it is"),
                 Err(error) => return Err(error.into()),

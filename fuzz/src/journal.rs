@@ -5,12 +5,19 @@ use super::{Reader, framed};
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
-use zeta_bft::journal::{Disk, Journal, JournalError, Scan, compact, recover, scan};
+use zeta_bft::journal::{Disk, Journal, JournalError, Salt, Scan, compact, recover, scan};
 use zeta_bft::protocol::record::{Record, chain_hash};
 use zeta_bft::protocol::signing::{Domain, VerifyingKey};
 use zeta_bft::protocol::statement::{Codec, JournalHead};
 use zeta_bft::protocol::warden::Recovered;
 use zeta_bft::wire::Proto;
+
+/// Of the journals that are made here: whoever fuzzes knows it, and writes records that are taken for the file's own.
+const SALT: Salt = Salt::new(*b"a fuzzer's salt.");
+/// Of what a compaction makes of them.
+pub(crate) const OTHER_SALT: Salt = Salt::new(*b"salt after that.");
+/// Bytes of the file's header, and of what stands before a record's payload.
+const HEADERS: (usize, usize) = (36, 61);
 
 /// A file in memory on a disk that is full: nothing is allocated ahead.
 #[derive(Clone, Default)]
@@ -89,7 +96,7 @@ fn file(bytes: &[u8]) -> Scan {
         }
         assert_eq!(record.hash, chain_hash(&record.previous, record.seq, &record.encoded));
         let at = usize::try_from(record.at).expect("within the file");
-        assert_eq!(&bytes[at + 56..at + 56 + record.encoded.len()], &record.encoded[..], "byte for byte");
+        assert_eq!(&bytes[at + HEADERS.1..at + HEADERS.1 + record.encoded.len()], &record.encoded[..], "byte for byte");
         before = Some(JournalHead { seq: record.seq, hash: record.hash });
     }
     assert_eq!(found.head(), before.unwrap_or_default());
@@ -103,7 +110,7 @@ fn file(bytes: &[u8]) -> Scan {
         let head = opened.journal.head();
         let refused = opened.journal.append(head.seq.wrapping_add(1), head.hash, b"more");
         assert!(matches!(refused, Err(JournalError::Damaged(_))), "{refused:?}");
-        assert!(compact(&mut opened.journal, &opened.records, &key("warden"), &Proto).is_err());
+        assert!(compact(&mut opened.journal, OTHER_SALT, &opened.records, &key("warden"), &Proto).is_err());
         assert_eq!(disk.bytes(), bytes, "a damaged journal is never written to");
         return found;
     }
@@ -132,7 +139,7 @@ fn carried_over(
     verifier: &VerifyingKey,
     before: &Recovered,
 ) {
-    let Ok(head) = compact(journal, records, &key("warden"), &Proto) else { return };
+    let Ok(head) = compact(journal, OTHER_SALT, records, &key("warden"), &Proto) else { return };
     let found = scan(&disk.bytes());
     assert_eq!((found.damage.as_ref(), found.head()), (None, head));
     let after = recover(&found.records, None, verifier, &Proto);
@@ -173,18 +180,18 @@ fn written(mut data: Reader<'_>) {
     let bytes = disk.bytes();
     let whole = file(&bytes);
     assert_eq!((whole.records.len(), &whole.damage, whole.end), (places.len(), &None, bytes.len() as u64));
-    if bytes.len() <= 16 {
+    if bytes.len() <= HEADERS.0 {
         return;
     }
 
-    let cut = 16 + usize::from(cut) % (bytes.len() - 16);
+    let cut = HEADERS.0 + usize::from(cut) % (bytes.len() - HEADERS.0);
     let torn = file(&bytes[..cut]);
     assert_eq!(torn.records[..], whole.records[..torn.records.len()], "a beginning of what was written");
     let complete = places.iter().skip(1).filter(|(at, _)| *at <= cut).count();
     assert_eq!(torn.records.len(), complete, "every record that is there in whole");
 
     let mut damaged = bytes.clone();
-    let at = 16 + usize::from(flipped) % (bytes.len() - 16);
+    let at = HEADERS.0 + usize::from(flipped) % (bytes.len() - HEADERS.0);
     damaged[at] ^= mask;
     if damaged == bytes {
         return;
@@ -213,6 +220,6 @@ pub(crate) fn script(records: &[(u8, Vec<u8>)], cut: u16, flipped: u16) -> Vec<u
 /// A new journal, and the disk that it is on.
 pub(crate) fn empty() -> (Memory, Journal<Memory>) {
     let disk = Memory::default();
-    let journal = Journal::create_on(disk.clone()).expect("a disk that does not fail");
+    let journal = Journal::create_on(disk.clone(), SALT).expect("a disk that does not fail");
     (disk, journal)
 }

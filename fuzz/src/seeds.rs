@@ -4,7 +4,7 @@
 
 use super::config::PARTING;
 use super::framed;
-use super::journal::{empty, script};
+use super::journal::{OTHER_SALT, empty, script};
 use super::lookout::{BOOT, NOW};
 use super::world::{
     episode, heartbeat, intent, key, outcome, proof, request, roster_statement, sealed_roster, session, session_key,
@@ -18,6 +18,7 @@ use zeta_bft::inspect::receipts::Receipts;
 use zeta_bft::journal::{compact, scan};
 use zeta_bft::protocol::evidence::{FaultClass, Reason, TickEnd, TickState};
 use zeta_bft::protocol::record::{CompactedHead, LedgerEntry, OperatorOrder, Record};
+use zeta_bft::protocol::roster::RosterStatement;
 use zeta_bft::protocol::statement::{Codec, Envelope, JournalHead, Receipt};
 use zeta_bft::protocol::types::{PersonaId, Rung, SubjectName, Timestamp, WardenInstance};
 use zeta_bft::wire::{Proto, encode_envelope, v1};
@@ -32,6 +33,9 @@ pub fn all(root: &Path) -> Vec<Seed> {
     seeds.extend(good_files().into_iter().map(|(name, bytes)| seed("verify", name, &[&[0], &bytes[..]].concat())));
     let records = journal_records().iter().flat_map(|(_, bytes)| framed(bytes)).collect::<Vec<_>>();
     seeds.push(seed("verify", "records", &[&[1], &records[..]].concat()));
+    let mallory = RosterStatement { epoch: 2, operator: key("mallory").public(), ..roster_statement() };
+    let strangers = encode_envelope(&Envelope::seal(&mallory, &key("mallory"), &Proto));
+    seeds.push(seed("verify", "roster-of-another", &[&[0], &strangers[..]].concat()));
     seeds.extend(configurations(root));
     seeds.extend(vendors(root));
     seeds.extend(k3s(root));
@@ -162,7 +166,7 @@ fn repaired(compacted: bool) -> (Vec<u8>, Vec<Envelope>) {
     }
     if compacted {
         let records = scan(&disk.bytes()).records;
-        compact(&mut journal, &records, &key("warden"), &Proto).expect("room for it");
+        compact(&mut journal, OTHER_SALT, &records, &key("warden"), &Proto).expect("room for it");
     }
     (disk.bytes(), receipts)
 }

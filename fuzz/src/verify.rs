@@ -22,6 +22,10 @@ fn known() -> &'static BTreeSet<String> {
 
 /// A journal may be cut and hold less, and still hold: how much it holds is left out.
 fn without_numbers(line: &str) -> String {
+    // Where in a journal a roster stands is its author's affair, which one it is is not.
+    if let Some((_, roster)) = line.split_once(": roster ") {
+        return format!("roster {roster}");
+    }
     match line.strip_prefix("F: ") {
         Some(whole) if whole.contains(" records, ") => "F: a journal".to_owned(),
         Some(_) | None => line.to_owned(),
@@ -58,9 +62,10 @@ fn file(data: &[u8]) {
             empty += 1;
         } else {
             let said = line.strip_suffix(": ok").map(|_| without_numbers(line));
-            // A roster is its operator's word, and any key may be an operator's.
-            let known = said.as_ref().is_some_and(|said| known().contains(said) || said.contains(": roster "));
-            assert!(known, "{line:?} was said of something that nobody signed");
+            assert!(
+                said.as_ref().is_some_and(|said| known().contains(said)),
+                "{line:?} was said of something that nobody signed"
+            );
         }
     }
     assert_eq!((faults, empty), (report.faults, report.empty), "{:#?}", report.lines);

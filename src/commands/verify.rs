@@ -52,7 +52,7 @@ pub fn run(paths: &Paths, args: Args) -> Result<ExitCode, Failure> {
         ))
     })?;
     let mut inspection = Inspection::new(roster);
-    inspection.know_earlier(|epoch| {
+    inspection.know_earlier(|epoch, _| {
         let bytes = read(&path.with_file_name(format!("roster.{epoch}"))).ok()?;
         Roster::open(&decode_envelope(&bytes).ok()?, &Proto).ok()
     });
@@ -134,10 +134,11 @@ impl Inspection {
     }
 
     /// Takes in the rosters that the known ones follow from, as far as they can be had.
-    fn know_earlier(&mut self, kept: impl Fn(u64) -> Option<Roster>) {
+    fn know_earlier(&mut self, kept: impl Fn(u64, Digest) -> Option<Roster>) {
         while let Some(oldest) = self.rosters.last()
-            && let Some(earlier) = oldest.epoch().checked_sub(1).and_then(&kept)
-            && earlier.digest() == oldest.statement().previous
+            && let previous = oldest.statement().previous
+            && let Some(earlier) = oldest.epoch().checked_sub(1).and_then(|epoch| kept(epoch, previous))
+            && earlier.digest() == previous
         {
             self.rosters.push(earlier);
         }
@@ -204,7 +205,7 @@ impl Inspection {
             .iter()
             .filter_map(|stored| journal::last_roster(std::slice::from_ref(stored), &Proto))
             .collect();
-        self.know_earlier(|epoch| rosters.iter().find(|roster| roster.epoch() == epoch).cloned());
+        self.know_earlier(|_, digest| rosters.iter().find(|roster| roster.digest() == digest).cloned());
         let faults = self.faults;
         let (mut sequence, mut receipts) = (ReceiptSequence::default(), BTreeMap::new());
         for (index, stored) in scan.records.iter().enumerate() {
@@ -244,9 +245,9 @@ impl Inspection {
                         Err(why) => self.fault(what, why),
                     }
                 }
-                Record::Roster(envelope) => match Roster::open(&envelope, &Proto) {
+                Record::Roster(envelope) => match self.roster(&envelope) {
                     Ok(roster) => self.good(format!("{what}: roster {}", roster.epoch())),
-                    Err(error) => self.fault(what, error),
+                    Err(why) => self.fault(what, why),
                 },
                 Record::Boot { .. } | Record::Ledger(_) | Record::Operator { .. } => {}
             }
@@ -264,6 +265,32 @@ impl Inspection {
             None => self.good(format!("{what}, chained without a gap")),
         }
         self.journals.push((name.to_owned(), head, receipts));
+    }
+
+    /// A roster is signed with the key that it names itself, so anybody can make one: it means something only as the one to check
+    /// with, or one that this follows from.
+    fn roster(&self, envelope: &Envelope) -> Result<Roster, String> {
+        let roster = Roster::open(envelope, &Proto).map_err(|error| error.to_string())?;
+        if self.rosters.iter().any(|known| known.digest() == roster.digest()) {
+            return Ok(roster);
+        }
+        let (epoch, newest) = (roster.epoch(), self.rosters[0].epoch());
+        let oldest = self.rosters.last().map_or(newest, Roster::epoch);
+        Err(if epoch > newest {
+            format!(
+                "roster {epoch} is newer than roster {newest}, which this is checked with, and nobody vouches for it but its \
+                 own key: if it is the node's, name it with --roster"
+            )
+        } else if epoch == newest {
+            format!("it is another one than the roster {newest} that this is checked with")
+        } else if epoch >= oldest {
+            format!("it is another one than the roster {epoch} that roster {newest} follows from")
+        } else {
+            format!(
+                "nothing known links it to roster {oldest}: if it is the node's, lay the rosters between, as roster.EPOCH, \
+                 beside the one that this is checked with"
+            )
+        })
     }
 
     fn compacted_head(&self, envelope: &Envelope) -> Result<JournalHead, String> {
@@ -328,9 +355,9 @@ impl Inspection {
                     self.loose.insert((receipt.seq, envelope.digest()));
                 }
             }
-            Domain::Roster => match Roster::open(envelope, &Proto) {
+            Domain::Roster => match self.roster(envelope) {
                 Ok(roster) => self.good(format!("{name}: roster {} of node {}", roster.epoch(), roster.node())),
-                Err(error) => self.fault(name, error),
+                Err(why) => self.fault(name, why),
             },
             Domain::Session => match self.by_any(|roster| verify_session(envelope, roster, &Proto)) {
                 Ok(session) => self.good(format!("{name}: session {} of {}", session.incarnation, session.persona)),

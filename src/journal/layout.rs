@@ -1,5 +1,6 @@
 //! How records lie in the file, and what the bytes of a file say. Nothing here writes, and no bytes make it fail.
 
+use super::salt::{CHECK, MARK, Salt, check_of};
 use super::{Damage, MAX_PAYLOAD, StoredRecord};
 use crate::protocol::record::chain_hash;
 use crate::protocol::statement::JournalHead;
@@ -8,14 +9,10 @@ use std::ops::Range;
 
 /// What a journal begins with.
 pub const MAGIC: &[u8; 8] = b"zbftjrnl";
-/// The one version there is.
-const VERSION: u32 = 1;
-pub(super) const FILE_HEADER: usize = 16;
-pub(super) const MARK: &[u8; 3] = b"zbr";
-const RECORD_HEADER: usize = 56;
-const CRC: usize = 4;
-/// Bytes that are summed at most in search of a record after a bad one: what a record can hold, 4096 times.
-pub(super) const SEARCH: usize = 4096 * MAX_PAYLOAD;
+/// The one version that is read. Version 1 had no salt.
+const VERSION: u32 = 2;
+pub(super) const FILE_HEADER: usize = 36;
+const RECORD_HEADER: usize = MARK + 53;
 
 /// What the bytes of a journal say. See [`scan`].
 #[derive(Clone, Debug, Default)]
@@ -28,6 +25,8 @@ pub struct Scan {
     pub written: u64,
     /// A record that was on the disk once is bad, or the file is no journal.
     pub damage: Option<Damage>,
+    /// The file's own; `None`: it is no journal.
+    pub(super) salt: Option<Salt>,
 }
 
 impl Scan {
@@ -42,21 +41,25 @@ pub fn scan(bytes: &[u8]) -> Scan {
     let damaged = |at: usize, why: String| Some(Damage { at: at as u64, why });
     let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let mut scan = Scan { written: written as u64, ..Scan::default() };
-    if let Err(why) = check_file_header(bytes) {
-        scan.damage = damaged(0, why);
-        return scan;
-    }
+    let salt = match check_file_header(bytes) {
+        Ok(salt) => salt,
+        Err(why) => {
+            scan.damage = damaged(0, why);
+            return scan;
+        }
+    };
+    scan.salt = Some(salt);
     let mut at = FILE_HEADER;
     while at < written {
         let follows = scan.records.last().map(|last| JournalHead { seq: last.seq, hash: last.hash });
-        match read_record(bytes, at, follows) {
+        match read_record(bytes, at, &salt, follows) {
             Ok((record, next)) => {
                 scan.records.push(record);
                 at = next;
             }
             Err(why) => {
                 let expected = follows.map_or(1, |head| head.seq.saturating_add(1));
-                scan.damage = match durable_witness(bytes, at..written, expected, SEARCH) {
+                scan.damage = match durable_witness(bytes, at..written, &salt, expected) {
                     Witness::None => None,
                     Witness::Record(seq) => {
                         damaged(at, format!("record {expected} {why}, though record {seq} was written after it"))
@@ -85,16 +88,18 @@ pub(super) enum Witness {
 }
 
 /// A record that begins within `places`, written when record `lost` was on the disk already. It may end beyond them, with
-/// zeros of its own checksum. At most `search` bytes are summed: a hostile file could have a beginning at every few bytes.
-pub(super) fn durable_witness(bytes: &[u8], places: Range<usize>, lost: u64, mut search: usize) -> Witness {
-    for at in places.filter(|at| bytes[*at..].starts_with(MARK)) {
-        let Ok(header) = parse_header(bytes, at) else { continue };
+/// zeros of its own check. Records do not overlap: when more bytes than the file has would have to be summed, somebody made it up
+/// who knows the salt.
+pub(super) fn durable_witness(bytes: &[u8], places: Range<usize>, salt: &Salt, lost: u64) -> Witness {
+    let mut search = bytes.len();
+    for at in places.filter(|at| bytes[*at..].starts_with(salt.mark())) {
+        let Ok(header) = parse_header(bytes, at, salt) else { continue };
         if header.seq <= lost || header.durable < lost {
             continue;
         }
-        let Some(left) = search.checked_sub(header.length) else { return Witness::TooMany };
+        let Some(left) = search.checked_sub(RECORD_HEADER + header.length + CHECK) else { return Witness::TooMany };
         search = left;
-        if parse_record(bytes, at).is_ok() {
+        if parse_record(bytes, at, salt).is_ok() {
             return Witness::Record(header.seq);
         }
     }
@@ -116,35 +121,52 @@ struct RawRecord<'a> {
     next: usize,
 }
 
-pub(super) fn file_header() -> Vec<u8> {
+pub(super) fn file_header(salt: &Salt) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&VERSION.to_be_bytes());
-    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_be_bytes());
+    bytes.extend_from_slice(&salt.0);
+    bytes.extend_from_slice(&check_of(&bytes));
     bytes
 }
 
-fn check_file_header(bytes: &[u8]) -> Result<(), String> {
+fn check_file_header(bytes: &[u8]) -> Result<Salt, String> {
     let header = bytes.get(..FILE_HEADER).ok_or_else(|| format!("{} bytes are too few for a journal", bytes.len()))?;
     if &header[..8] != MAGIC {
         return Err("it does not begin as a journal does".into());
     }
+    // First of all: where another version has its check, nobody here knows.
     let version = u32_at(header, 8);
-    if u32_at(header, 12) != crc32c::crc32c(&header[..12]) {
-        return Err("its first 16 bytes are damaged".into());
+    if version != VERSION {
+        return Err(format!(
+            "it has version {version}, this program reads {VERSION}: start the program that wrote it, or begin anew"
+        ));
     }
-    if version == VERSION { Ok(()) } else { Err(format!("it has version {version}, this program reads {VERSION}")) }
+    let (summed, check) = header.split_at(FILE_HEADER - CHECK);
+    if check != check_of(summed) {
+        return Err(format!("its first {FILE_HEADER} bytes are damaged"));
+    }
+    let mut salt = Salt([0; 16]);
+    salt.0.copy_from_slice(&summed[12..]);
+    Ok(salt)
 }
 
-pub(super) fn record_bytes(kind: Kind, seq: u64, durable: u64, previous: &Digest, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(RECORD_HEADER + payload.len() + CRC);
-    bytes.extend_from_slice(MARK);
+pub(super) fn record_bytes(
+    salt: &Salt,
+    kind: Kind,
+    seq: u64,
+    durable: u64,
+    previous: &Digest,
+    payload: &[u8],
+) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(RECORD_HEADER + payload.len() + CHECK);
+    bytes.extend_from_slice(salt.mark());
     bytes.push(kind as u8);
     bytes.extend_from_slice(&u32::try_from(payload.len()).expect("a payload was measured").to_be_bytes());
     bytes.extend_from_slice(&seq.to_be_bytes());
     bytes.extend_from_slice(&durable.to_be_bytes());
     bytes.extend_from_slice(&previous.0);
     bytes.extend_from_slice(payload);
-    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_be_bytes());
+    bytes.extend_from_slice(&salt.check_of(&bytes));
     bytes
 }
 
@@ -157,33 +179,43 @@ struct Header {
     previous: Digest,
 }
 
-fn parse_header(bytes: &[u8], at: usize) -> Result<Header, &'static str> {
-    let header = bytes.get(at..).and_then(|rest| rest.get(..RECORD_HEADER)).ok_or("is cut off")?;
-    let kind = match (&header[..3] == MARK, header[3]) {
+fn parse_header(bytes: &[u8], at: usize, salt: &Salt) -> Result<Header, &'static str> {
+    let rest = bytes.get(at..).ok_or("is cut off")?;
+    let header = rest.get(..RECORD_HEADER).ok_or("is cut off")?;
+    let (mark, header) = header.split_at(MARK);
+    let kind = match (mark == salt.mark(), header[0]) {
         (true, 1) => Kind::Appended,
         (true, 2) => Kind::Carried,
         _ => return Err("does not begin as a record does"),
     };
-    let length = u32_at(header, 4) as usize;
+    let length = u32_at(header, 1) as usize;
     if length > MAX_PAYLOAD {
         return Err("has an impossible length");
     }
-    let previous = Digest::from_slice(&header[24..56]).ok_or("is cut off")?;
-    Ok(Header { kind, length, seq: u64_at(header, 8), durable: u64_at(header, 16), previous })
+    if rest.len() < RECORD_HEADER + length + CHECK {
+        return Err("is cut off");
+    }
+    let previous = Digest::from_slice(&header[21..]).ok_or("is cut off")?;
+    Ok(Header { kind, length, seq: u64_at(header, 5), durable: u64_at(header, 13), previous })
 }
 
-fn parse_record(bytes: &[u8], at: usize) -> Result<RawRecord<'_>, &'static str> {
-    let Header { kind, length, seq, previous, .. } = parse_header(bytes, at)?;
-    let body = RECORD_HEADER + length;
-    let whole = bytes[at..].get(..body + CRC).ok_or("is cut off")?;
-    if u32_at(whole, body) != crc32c::crc32c(&whole[..body]) {
+fn parse_record<'a>(bytes: &'a [u8], at: usize, salt: &Salt) -> Result<RawRecord<'a>, &'static str> {
+    let Header { kind, length, seq, previous, .. } = parse_header(bytes, at, salt)?;
+    let next = at + RECORD_HEADER + length + CHECK;
+    let (record, check) = bytes[at..next].split_at(RECORD_HEADER + length);
+    if check != salt.check_of(record) {
         return Err("has a wrong checksum");
     }
-    Ok(RawRecord { kind, seq, previous, payload: &whole[RECORD_HEADER..body], next: at + body + CRC })
+    Ok(RawRecord { kind, seq, previous, payload: &record[RECORD_HEADER..], next })
 }
 
-fn read_record(bytes: &[u8], at: usize, follows: Option<JournalHead>) -> Result<(StoredRecord, usize), &'static str> {
-    let raw = parse_record(bytes, at)?;
+fn read_record(
+    bytes: &[u8],
+    at: usize,
+    salt: &Salt,
+    follows: Option<JournalHead>,
+) -> Result<(StoredRecord, usize), &'static str> {
+    let raw = parse_record(bytes, at, salt)?;
     if let Some(head) = follows {
         if Some(raw.seq) != head.seq.checked_add(1) {
             return Err("has a wrong number");

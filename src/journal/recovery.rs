@@ -8,7 +8,7 @@
 //! * An INTENT is open until an OUTCOME or ABORT names its place.
 //! * A hold ends with a release of the same subject; releasing all ends every hold. A quarantine ends with a readmission.
 
-use super::{Damage, Disk, Journal, JournalError, StoredRecord};
+use super::{Damage, Disk, Journal, JournalError, Salt, StoredRecord};
 use crate::protocol::record::{CompactedHead, LedgerEntry, OpenIntent, OperatorOrder, Record};
 use crate::protocol::roster::Roster;
 use crate::protocol::signing::{SigningKey, VerifyingKey};
@@ -85,6 +85,7 @@ pub fn compaction_set<C: StatementCodec + Codec<CompactedHead>>(
 /// [`JournalError::NoSpace`] leaves all as it was; a journal in doubt is refused as [`JournalError::Damaged`].
 pub fn compact<D: Disk, C: StatementCodec + Codec<CompactedHead>>(
     journal: &mut Journal<D>,
+    salt: Salt,
     records: &[StoredRecord],
     key: &SigningKey,
     codec: &C,
@@ -93,7 +94,7 @@ pub fn compact<D: Disk, C: StatementCodec + Codec<CompactedHead>>(
     let verifier = VerifyingKey::new(key.public()).map_err(|error| doubt(&error.to_string()))?;
     let carried = compaction_set(records, &verifier, codec).ok_or_else(|| doubt("its records are in doubt"))?;
     let head = Record::Head(Envelope::seal(&CompactedHead(journal.head()), key, codec));
-    journal.compact(&codec.encode(&head), &carried)
+    journal.compact(salt, &codec.encode(&head), &carried)
 }
 
 /// The roster that the last warden counted by, if the journal knows one.

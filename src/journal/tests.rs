@@ -1,14 +1,19 @@
 //! Claims about the file, on a disk that loses, tears and reorders whatever was not synced.
 
-use super::layout::{MARK, SEARCH, Witness, durable_witness};
+use super::layout::{Witness, durable_witness, record_bytes};
 use super::*;
 use std::cell::RefCell;
+use std::os::unix::fs::PermissionsExt as _;
 use std::rc::Rc;
 
+mod forgery;
 mod recovery;
 
 /// What a write that was not synced may leave behind is decided in pieces of this size.
 const SECTOR: usize = 64;
+const SALT: Salt = Salt::new(*b"a salt of tests.");
+/// Of what a compaction makes.
+const OTHER_SALT: Salt = Salt::new(*b"salt after that.");
 
 #[derive(Clone, Default)]
 struct Inode {
@@ -199,7 +204,7 @@ fn append<D: Disk>(journal: &mut Journal<D>, payload: &[u8]) -> Result<JournalHe
 /// A journal with these payloads, each synced, and where each record begins and ends.
 fn synced(payloads: &[&[u8]]) -> (Vec<u8>, Vec<(usize, usize)>) {
     let disk = MemoryDisk::new(None);
-    let mut journal = Journal::create_on(disk.clone()).unwrap();
+    let mut journal = Journal::create_on(disk.clone(), SALT).unwrap();
     let mut places = Vec::new();
     for payload in payloads {
         let begin = journal.size();
@@ -216,7 +221,7 @@ fn payloads(records: &[StoredRecord]) -> Vec<&[u8]> {
     records.iter().map(|record| &record.encoded[..]).collect()
 }
 
-const FOUR: [&[u8]; 4] = [b"first", b"", &[0; 130], b"last, with zbr\x01 in it"];
+const FOUR: [&[u8]; 4] = [b"first", b"", &[0; 130], b"last, with a salt o\x01 in it"];
 
 #[test]
 fn what_was_appended_comes_back_in_order_and_chained() {
@@ -293,20 +298,19 @@ fn a_record_whose_checksum_ends_in_zeros_still_bears_witness_of_what_was_lost_be
 
 #[test]
 fn a_file_in_which_everything_looks_like_a_record_is_damage_and_looked_at_for_a_bounded_time() {
-    let (mut bytes, _) = synced(&[b"first"]);
-    let lost = bytes.len();
-    let mut beginning = MARK.to_vec();
-    beginning.push(Kind::Appended as u8);
-    beginning.extend_from_slice(&u32::try_from(MAX_PAYLOAD).unwrap().to_be_bytes());
-    beginning.extend_from_slice(&9_u64.to_be_bytes());
-    beginning.extend_from_slice(&8_u64.to_be_bytes());
-    bytes.extend(beginning.repeat(50));
-    bytes.resize(bytes.len() + MAX_PAYLOAD, 0);
-    let search = |most| durable_witness(&bytes, lost..bytes.len(), 2, most * MAX_PAYLOAD);
-    assert_eq!((search(49), search(50)), (Witness::TooMany, Witness::None));
-    let found = scan(&[&bytes[..lost], &beginning.repeat(SEARCH / MAX_PAYLOAD + 4)].concat());
-    let why = found.damage.expect("nobody can tell what is lost").why;
-    assert_eq!(why, "record 2 is cut off, and too much after it looks like a record");
+    let (first, _) = synced(&[b"first"]);
+    let mut beginning = record_bytes(&SALT, Kind::Appended, 9, 8, &Digest::default(), b"");
+    beginning.truncate(29);
+    beginning[9..13].copy_from_slice(&u32::try_from(MAX_PAYLOAD).unwrap().to_be_bytes());
+    let with = |beginnings: usize| {
+        let mut bytes = [&first[..], &beginning.repeat(beginnings)].concat();
+        bytes.resize(5 * (MAX_PAYLOAD + 69) + 4, 0);
+        bytes
+    };
+    let search = |bytes: &[u8]| durable_witness(bytes, first.len()..bytes.len(), &SALT, 2);
+    assert_eq!((search(&with(5)), search(&with(6))), (Witness::None, Witness::TooMany));
+    let why = scan(&with(6)).damage.expect("nobody can tell what is lost").why;
+    assert_eq!(why, "record 2 has a wrong checksum, and too much after it looks like a record");
 }
 
 #[test]
@@ -321,7 +325,7 @@ fn a_damaged_journal_can_be_read_but_is_never_written() {
     assert!(damage.to_string().contains("record 2"), "{damage}");
     assert!(matches!(append(&mut opened.journal, b"x"), Err(JournalError::Damaged(_))));
     assert!(matches!(opened.journal.sync(), Err(JournalError::Damaged(_))));
-    assert!(matches!(opened.journal.compact(b"", &[]), Err(JournalError::Damaged(_))));
+    assert!(matches!(opened.journal.compact(OTHER_SALT, b"", &[]), Err(JournalError::Damaged(_))));
     assert_eq!((disk.calls(), disk.clone().read().unwrap()), (0, bytes));
 }
 
@@ -342,8 +346,6 @@ fn a_record_taken_out_or_moved_is_damage() {
 fn another_version_or_another_kind_of_file_is_named() {
     let (mut bytes, _) = synced(&FOUR);
     bytes[11] = 9;
-    let crc = crc32c::crc32c(&bytes[..12]).to_be_bytes();
-    bytes[12..16].copy_from_slice(&crc);
     assert!(scan(&bytes).damage.unwrap().why.contains("version 9"));
     for content in [b"".to_vec(), b"{}".to_vec(), vec![0; 4096], b"#!/bin/sh\nexit 0 # not a journal".to_vec()] {
         assert!(scan(&content).damage.is_some() && scan(&content).records.is_empty());
@@ -353,7 +355,7 @@ fn another_version_or_another_kind_of_file_is_named() {
 #[test]
 fn a_record_out_of_its_place_is_refused_and_nothing_is_written() {
     let disk = MemoryDisk::new(None);
-    let mut journal = Journal::create_on(disk.clone()).unwrap();
+    let mut journal = Journal::create_on(disk.clone(), SALT).unwrap();
     let head = append(&mut journal, b"one").unwrap();
     let calls = disk.calls();
     assert!(matches!(journal.append(3, head.hash, b"x"), Err(JournalError::OutOfOrder { seq: 3, head: 1 })));
@@ -369,7 +371,7 @@ fn a_record_out_of_its_place_is_refused_and_nothing_is_written() {
 /// payload (beside the carried head) whose sync returned, and all that was ever handed over, in order.
 fn workload(disk: &MemoryDisk) -> (bool, Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let (mut promised, mut given) = (Vec::new(), Vec::new());
-    let Ok(mut journal) = Journal::create_on(disk.clone()) else { return (false, promised, given) };
+    let Ok(mut journal) = Journal::create_on(disk.clone(), SALT) else { return (false, promised, given) };
     let batches: [&[usize]; 3] = [&[10], &[200, 0, 70], &[130]];
     for (number, batch) in batches.into_iter().enumerate() {
         for (index, len) in batch.iter().enumerate() {
@@ -382,7 +384,7 @@ fn workload(disk: &MemoryDisk) -> (bool, Vec<Vec<u8>>, Vec<Vec<u8>>) {
             return (true, promised, given);
         }
         promised.clone_from(&given);
-        if number == 1 && journal.compact(b"HEAD", &given).is_err() {
+        if number == 1 && journal.compact(OTHER_SALT, b"HEAD", &given).is_err() {
             return (true, promised, given);
         }
     }
@@ -436,24 +438,24 @@ fn whatever_a_sync_promised_survives_a_crash_at_every_write_and_sync() {
 #[test]
 fn after_a_failed_write_or_sync_the_journal_does_nothing_any_more() {
     let calm = MemoryDisk::new(None);
-    let mut journal = Journal::create_on(calm.clone()).unwrap();
+    let mut journal = Journal::create_on(calm.clone(), SALT).unwrap();
     let first = calm.calls();
     append(&mut journal, b"one").unwrap();
     journal.sync().unwrap();
-    journal.compact(b"HEAD", &[]).unwrap();
+    journal.compact(OTHER_SALT, b"HEAD", &[]).unwrap();
     for call in first..calm.calls() {
         let disk = MemoryDisk::new(None).with_trouble(Trouble::Error { call });
-        let mut journal = Journal::create_on(disk.clone()).unwrap();
+        let mut journal = Journal::create_on(disk.clone(), SALT).unwrap();
         let run = |journal: &mut Journal<MemoryDisk>| -> Result<JournalHead, JournalError> {
             append(journal, b"one")?;
             journal.sync()?;
-            journal.compact(b"HEAD", &[])
+            journal.compact(OTHER_SALT, b"HEAD", &[])
         };
         assert!(matches!(run(&mut journal), Err(JournalError::Io { .. })), "call {call}");
         let calls = disk.calls();
         assert!(matches!(append(&mut journal, b"two"), Err(JournalError::Poisoned { .. })), "call {call}");
         assert!(matches!(journal.sync(), Err(JournalError::Poisoned { .. })), "call {call}");
-        assert!(matches!(journal.compact(b"HEAD", &[]), Err(JournalError::Poisoned { .. })), "call {call}");
+        assert!(matches!(journal.compact(OTHER_SALT, b"HEAD", &[]), Err(JournalError::Poisoned { .. })), "call {call}");
         assert_eq!(disk.calls(), calls, "nothing is tried again");
     }
 }
@@ -461,7 +463,7 @@ fn after_a_failed_write_or_sync_the_journal_does_nothing_any_more() {
 #[test]
 fn a_full_disk_stops_no_repair_while_the_reserve_lasts() {
     let disk = MemoryDisk::new(None);
-    let mut journal = Journal::create_on(disk.clone()).unwrap();
+    let mut journal = Journal::create_on(disk.clone(), SALT).unwrap();
     let allocated = disk.size().unwrap();
     disk.0.borrow_mut().capacity = usize::try_from(allocated).unwrap();
     let intent = vec![7; 60_000];
@@ -473,7 +475,10 @@ fn a_full_disk_stops_no_repair_while_the_reserve_lasts() {
         }
         journal.sync().unwrap();
         if journal.is_short_of_space() {
-            assert!(matches!(journal.compact(b"HEAD", &vec![vec![1; MAX_PAYLOAD]; 2]), Err(JournalError::NoSpace)));
+            assert!(matches!(
+                journal.compact(OTHER_SALT, b"HEAD", &vec![vec![1; MAX_PAYLOAD]; 2]),
+                Err(JournalError::NoSpace)
+            ));
         }
     };
     assert!(matches!(error, JournalError::Io { .. }), "{error}");
@@ -492,12 +497,12 @@ fn a_full_disk_stops_no_repair_while_the_reserve_lasts() {
 #[test]
 fn a_compacted_journal_goes_on_from_the_head_it_had() {
     let disk = MemoryDisk::new(None);
-    let mut journal = Journal::create_on(disk.clone()).unwrap();
+    let mut journal = Journal::create_on(disk.clone(), SALT).unwrap();
     for payload in FOUR {
         append(&mut journal, payload).unwrap();
     }
     let before = journal.sync().unwrap();
-    let head = journal.compact(b"HEAD", &[b"kept".to_vec()]).unwrap();
+    let head = journal.compact(OTHER_SALT, b"HEAD", &[b"kept".to_vec()]).unwrap();
     assert_eq!(head.seq, before.seq + 2);
     append(&mut journal, b"new").unwrap();
     journal.sync().unwrap();
@@ -513,23 +518,26 @@ fn a_real_file_is_made_once_held_alone_and_found_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("warden.journal");
     assert!(matches!(Journal::open(&path), Err(JournalError::Missing { .. })));
-    let mut journal = Journal::create(&path).unwrap();
+    let mut journal = Journal::create(&path, SALT).unwrap();
     for payload in FOUR {
         append(&mut journal, payload).unwrap();
     }
     journal.sync().unwrap();
     assert!(matches!(Journal::open(&path), Err(JournalError::InUse { .. })), "a second warden is refused");
     drop(journal);
-    assert!(matches!(Journal::create(&path), Err(JournalError::Exists { .. })));
+    assert!(matches!(Journal::create(&path, SALT), Err(JournalError::Exists { .. })));
     assert!(path.metadata().unwrap().len() >= RESERVE);
+    let readable = || path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(readable(), 0o600, "its salt is for the warden and root");
 
     let mut opened = Journal::open(&path).unwrap();
     assert_eq!(payloads(&opened.records), FOUR);
-    opened.journal.compact(b"HEAD", &[]).unwrap();
+    opened.journal.compact(OTHER_SALT, b"HEAD", &[]).unwrap();
     assert!(matches!(Journal::open(&path), Err(JournalError::InUse { .. })), "the lock outlives a compaction");
     append(&mut opened.journal, b"new").unwrap();
     opened.journal.sync().unwrap();
     drop(opened);
     assert_eq!(payloads(&Journal::open(&path).unwrap().records), [&b"HEAD"[..], b"new"]);
     assert_eq!(dir.path().read_dir().unwrap().count(), 2, "the journal and its lock, nothing else");
+    assert_eq!(readable(), 0o600, "also after a compaction");
 }

@@ -6,7 +6,7 @@ use crate::signatures::Scheme;
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
-use zeta_bft::journal::{Damage, Disk, Journal, Scan, recover, scan};
+use zeta_bft::journal::{Damage, Disk, Journal, Salt, Scan, recover, scan};
 use zeta_bft::protocol::record::Record;
 use zeta_bft::protocol::signing::VerifyingKey;
 use zeta_bft::protocol::statement::{Codec, JournalHead, Receipt, ReceiptKind};
@@ -103,9 +103,9 @@ pub struct VirtualJournal {
 }
 
 impl VirtualJournal {
-    pub fn new() -> Self {
+    pub fn new(salt: [u8; 16]) -> Self {
         let disk = VirtualDisk::default();
-        let journal = Journal::create_on(disk.clone()).expect("an empty disk takes a journal");
+        let journal = Journal::create_on(disk.clone(), Salt::new(salt)).expect("an empty disk takes a journal");
         Self { disk, journal, intents: Vec::new(), durable: 0 }
     }
 

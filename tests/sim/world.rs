@@ -133,6 +133,8 @@ impl World {
             };
             pid1.add(name.clone(), subject.kind.clone(), on_exit);
         }
+        // Of a stream of its own: no seed changes its course by it.
+        let salt = Rng::new(rng.clone().next()).bytes();
         let mut network = Network::new();
         network.weather = plan.weather;
         let checker = Checker::new(roster.clone(), policy.clone(), plan.liars, codec);
@@ -153,7 +155,7 @@ impl World {
             codec,
             pid1,
             network,
-            journal: VirtualJournal::new(),
+            journal: VirtualJournal::new(salt),
             wrappers: BTreeMap::new(),
             warden: None,
             runs: 0,

@@ -1,9 +1,10 @@
 //! Claims about what `verify` accepts and what it finds.
 
 use super::*;
-use crate::journal::{Journal, compact};
+use crate::journal::{Journal, Salt, compact};
 use crate::protocol::evidence::{Attestation, Evidence, FaultClass, Reason, Verdict};
-use crate::protocol::roster::fixture::{key, persona, roster, session_key, subject};
+use crate::protocol::roster::RosterStatement;
+use crate::protocol::roster::fixture::{self, key, persona, roster, session_key, subject};
 use crate::protocol::statement::{
     ActionCertificate, ActionKind, Choice, EpisodeStatement, Header, Outcome, Receipt, Session, SessionRequest,
     StateName, Vote,
@@ -151,7 +152,7 @@ impl Bench {
     /// A journal with three repairs.
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let journal = Journal::create(&dir.path().join("j")).unwrap();
+        let journal = Journal::create(&dir.path().join("j"), Salt::new([3; 16])).unwrap();
         let mut bench = Self { dir, journal, roster: roster(), receipts: Vec::new() };
         bench.write(&Record::Boot { instance: WardenInstance(3), boot: BootId([1; 16]), at: Timestamp::ZERO });
         for round in 0..3 {
@@ -252,7 +253,7 @@ fn a_flipped_bit_anywhere_in_a_journal_is_found_or_cuts_the_last_record_off() {
 fn a_compacted_journal_still_holds() {
     let mut bench = Bench::new();
     let records = journal::scan(&bench.bytes()).records;
-    compact(&mut bench.journal, &records, &key("warden"), &Proto).unwrap();
+    compact(&mut bench.journal, Salt::new([4; 16]), &records, &key("warden"), &Proto).unwrap();
     let begin = intent(&bench.roster, bench.journal.head(), 9, &["otto", "vera"]);
     bench.receipt(begin);
     let (faults, text) = bench.check(&[&bench.bytes()]);
@@ -322,6 +323,58 @@ fn a_quarantine_rests_on_a_proof_against_that_very_persona() {
         assert_eq!(faults == 0, holds, "{text}");
         assert!(holds || text.contains("quarantine of vera: NOT OK: the proof is against otto"), "{text}");
     }
+}
+
+#[test]
+fn a_roster_is_good_only_when_it_is_the_nodes_own_or_one_that_this_follows_from() {
+    let signed = |epoch, previous, warden: &str, operator: &str| {
+        let (warden, operator) = (key(warden), key(operator));
+        let statement = RosterStatement {
+            epoch,
+            previous,
+            warden: warden.public(),
+            operator: operator.public(),
+            ..fixture::statement(&fixture::PERSONAS)
+        };
+        Envelope::seal(&statement, &operator, &Proto)
+    };
+    let first = signed(1, Digest::default(), "warden", "operator");
+    let second = signed(2, first.digest(), "warden", "operator");
+    let strangers = signed(1, Digest::default(), "stranger", "mallory");
+    let branch = signed(2, first.digest(), "stranger", "operator");
+    let newer = signed(3, second.digest(), "stranger", "mallory");
+    let unlinked = "nothing known links it to roster 2";
+    let cases = [
+        // A stranger's under the same number does not hide the one that is followed from.
+        (vec![&strangers, &first, &second], vec!["another one than the roster 1 that roster 2 follows from"]),
+        (vec![&first, &second], vec![]),
+        (vec![&second], vec![]),
+        (vec![&strangers, &second], vec![unlinked]),
+        (vec![&first, &branch], vec!["another one than the roster 2 that this is checked with"]),
+        (vec![&first, &second, &newer], vec!["newer than roster 2"]),
+    ];
+    for (rosters, wrong) in cases {
+        let mut bench = Bench::new();
+        bench.roster = Roster::open(&second, &Proto).unwrap();
+        bench.journal = Journal::create(&bench.dir.path().join("k"), Salt::new([5; 16])).unwrap();
+        rosters.iter().for_each(|roster| bench.write(&Record::Roster((*roster).clone())));
+        let bytes = std::fs::read(bench.dir.path().join("k")).unwrap();
+        let (faults, text) = bench.check(&[&bytes]);
+        // And the line of the journal itself.
+        assert_eq!(faults, if wrong.is_empty() { 0 } else { wrong.len() + 1 }, "{text}");
+        assert_eq!(text.matches(": ok").count(), rosters.len() + 1 - faults, "{text}");
+        wrong.iter().for_each(|why| assert!(text.contains(why), "{why} is not in {text}"));
+    }
+    let mut bench = Bench::new();
+    bench.roster = Roster::open(&second, &Proto).unwrap();
+    for (envelope, holds) in [(&second, true), (&first, false), (&strangers, false), (&newer, false)] {
+        let (faults, text) = bench.check(&[&encode_envelope(envelope)]);
+        assert_eq!(faults == 0, holds, "{text}");
+    }
+    let mut inspection = Inspection::new(bench.roster.clone());
+    inspection.know_earlier(|_, _| Roster::open(&first, &Proto).ok());
+    inspection.file("roster.1", &encode_envelope(&first));
+    assert_eq!(inspection.lines, ["roster.1: roster 1 of node node1: ok"]);
 }
 
 #[test]

@@ -23,7 +23,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let disk = super::MemoryDisk::new(None);
-        let journal = Journal::create_on(disk.clone()).unwrap();
+        let journal = Journal::create_on(disk.clone(), super::SALT).unwrap();
         Self { disk, journal, key: SigningKey::from_seed(&[9; 32]) }
     }
 
@@ -164,7 +164,8 @@ fn releasing_all_ends_every_hold() {
 fn a_compaction_changes_nothing_that_a_recovery_says_and_makes_the_file_small() {
     let (mut bench, _) = busy();
     let (before, size, records) = (bench.recover(), bench.journal.size(), bench.records());
-    let head = compact(&mut bench.journal, &records, &SigningKey::from_seed(&[9; 32]), &Proto).unwrap();
+    let head =
+        compact(&mut bench.journal, super::OTHER_SALT, &records, &SigningKey::from_seed(&[9; 32]), &Proto).unwrap();
     let after = bench.recover();
     assert_eq!(facts(&before), facts(&after));
     assert_eq!(after.head, head);
@@ -173,7 +174,7 @@ fn a_compaction_changes_nothing_that_a_recovery_says_and_makes_the_file_small() 
     // And again, with what came since.
     bench.receipt(ReceiptKind::Intent, None);
     let (before, records) = (bench.recover(), bench.records());
-    compact(&mut bench.journal, &records, &SigningKey::from_seed(&[9; 32]), &Proto).unwrap();
+    compact(&mut bench.journal, super::OTHER_SALT, &records, &SigningKey::from_seed(&[9; 32]), &Proto).unwrap();
     assert_eq!(facts(&before), facts(&bench.recover()));
 }
 
@@ -189,7 +190,7 @@ fn a_receipt_of_another_key_or_another_place_is_damage_and_what_stood_before_is_
     assert!(found.damage.unwrap().contains("record 2"));
     assert_eq!((found.head, found.instance, found.open_intents.len()), (good, WardenInstance(4), 0));
     let records = bench.records();
-    let refused = compact(&mut bench.journal, &records, &bench.key, &Proto);
+    let refused = compact(&mut bench.journal, super::OTHER_SALT, &records, &bench.key, &Proto);
     assert!(matches!(refused, Err(JournalError::Damaged(_))));
 
     let mut bench = Bench::new();
@@ -237,6 +238,6 @@ fn what_an_earlier_key_of_the_wardens_signed_counts_by_the_rosters_in_the_journa
 
     let Opened { mut journal, records, .. } = Journal::open_on(bench.disk.clone()).unwrap();
     assert_eq!(last_roster(&records, &Proto).unwrap().epoch(), 2);
-    compact(&mut journal, &records, &bench.key, &Proto).unwrap();
+    compact(&mut journal, super::OTHER_SALT, &records, &bench.key, &Proto).unwrap();
     assert_eq!((recovered(&bench).damage, recovered(&bench).receipts.len()), (None, 3), "and after a compaction");
 }
