@@ -1,8 +1,18 @@
 //! The mutants: one rule each, void or bent.
 //!
-//! `at` is a piece of the file that occurs in it exactly once; what stands between `⟦` and `⟧` is what changes.
+//! `at` is a piece of the file that occurs in it exactly once; what stands between `⟦` and `⟧` is what changes. A mutant that
+//! nobody notices says why it is [`Mutant::excused`].
 
-use super::{Change, Change::Becomes, Change::Goes};
+use Change::{Becomes, Goes};
+
+/// What becomes of the marked piece.
+#[derive(Clone, Copy)]
+pub enum Change {
+    /// Another expression.
+    Becomes(&'static str),
+    /// A statement that is left out.
+    Goes,
+}
 
 /// One mutant.
 pub struct Mutant {
@@ -10,10 +20,18 @@ pub struct Mutant {
     pub file: &'static str,
     pub at: &'static str,
     pub change: Change,
+    /// Why no judge can, or need, notice it.
+    pub excuse: Option<&'static str>,
+}
+
+impl Mutant {
+    const fn excused(self, why: &'static str) -> Self {
+        Self { excuse: Some(why), ..self }
+    }
 }
 
 const fn m(file: &'static str, at: &'static str, change: Change) -> Mutant {
-    Mutant { file, at, change }
+    Mutant { file, at, change, excuse: None }
 }
 
 /// In this order they are numbered, from 1.
@@ -42,7 +60,8 @@ pub const MUTANTS: &[Mutant] = &[
     m("vote_keeper.rs", "&& ⟦said.verdict == Verdict::Down⟧", Becomes("true")),
     m("vote_keeper.rs", "&& ⟦said.class == Some(vote.class)⟧", Becomes("true")),
     m("vote_keeper.rs", "&& ⟦said.observed_at == vote.header.observed_at⟧", Becomes("true")),
-    m("vote_keeper.rs", "if ⟦!vote.class.is_votable()⟧ {", Becomes("false")),
+    m("vote_keeper.rs", "if ⟦!vote.class.is_votable()⟧ {", Becomes("false"))
+        .excused("An approval of such a class does not even decode, and no tally asks for one: `VOTABLE` are those that act."),
     m("vote_keeper.rs", "&& ⟦(kept.session, kept.seq) >= (session, seq)⟧", Becomes("false")),
     m("vote_keeper.rs", "let vote = ⟦(vote.choice == Choice::Approve).then_some(vote)⟧;", Becomes("Some(vote)")),
     m("vote_keeper.rs", "if ⟦!holds⟧ {", Becomes("false")),
@@ -96,6 +115,9 @@ pub const MUTANTS: &[Mutant] = &[
         "warden/moves.rs",
         "(⟦cooled && !self.stopping && self.has_slot(subject, certified)⟧).then_some(Move::Intend)",
         Becomes("!self.stopping && self.has_slot(subject, certified)"),
+    )
+    .excused(
+        "Who has no place gets no slot, `hand_out_places` gives none to who still cools down, and no cool-down begins while certified.",
     ),
     m(
         "warden/moves.rs",
@@ -121,7 +143,9 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     m("warden/action.rs", "⟦subject.ledger.give_back(&subject.policy.budget, acting.charged_at);⟧", Goes),
     m("warden/action.rs", "⟦self.follow_incarnation(name);⟧\n        self.enter(name, State::Suspect, reason);", Goes),
-    m("episode.rs", "⟦self.votes.clear();⟧", Goes),
+    m("episode.rs", "⟦self.votes.clear();⟧", Goes).excused(
+        "Every tally asks `Ballot::admit` of every vote again, and a vote of an earlier round names that round and its nonce.",
+    ),
     m("episode.rs", "⟦self.episode.nonce = nonce;⟧", Goes),
     m("episode.rs", "Self::Acting(acting) => ⟦acting.holds_slot && now < acting.slot_until⟧,", Becomes("false")),
     m("warden/schedule.rs", "⟦taken < self.roster.f()⟧", Becomes("taken <= self.roster.f()")),
@@ -130,7 +154,8 @@ pub const MUTANTS: &[Mutant] = &[
         "warden/challenge.rs",
         "if ⟦subject.votes.tally(self.now, class, self.ballot(subject, class)).is_quorum(&self.roster)⟧ {\n                    self.make",
         Becomes("true"),
-    ),
+    )
+    .excused("`certified_move` tallies the votes again in the very same step, before anything rests on the certificate."),
     m("warden/challenge.rs", "if ⟦subject.kept >= KEPT_FOR_LONG⟧ {", Becomes("true")),
     m("cpu.rs", "_ if ⟦waited >= time / 2⟧", Becomes("false")),
     m("cpu.rs", "Standing::Runnable if ⟦ran < time / 2⟧", Becomes("false")),
