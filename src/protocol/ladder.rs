@@ -347,4 +347,11 @@ mod tests {
         let back = Ledger::from_entry(&ledger.entry(None, MIN), &budget);
         assert_eq!(back.cool_down_left(MIN), Duration::from_secs(300));
     }
+
+    #[test]
+    fn a_journaled_account_never_holds_more_than_the_budget_now_allows() {
+        let (before, now) = (Policy::PERSONA_BUDGET, BudgetPolicy { capacity: 2, ..Policy::PERSONA_BUDGET });
+        let entry = Ledger::full(&before, Duration::ZERO).entry(None, MIN);
+        assert_eq!((entry.tokens, Ledger::from_entry(&entry, &now).tokens), (5, 2));
+    }
 }

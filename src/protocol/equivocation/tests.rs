@@ -108,6 +108,13 @@ fn a_statement_of_another_node_is_not_the_sessions() {
 }
 
 #[test]
+fn a_statement_under_a_session_that_is_yet_to_come_is_not_the_sessions() {
+    let before = StatementWindow::new(verify_session(&session(0), &roster(), &Proto).unwrap());
+    assert_eq!(before.open(&said(5, 0), &Proto), Err(WindowError::Inconsistent("incarnation")));
+    assert!(window().open(&said(5, 0), &Proto).is_ok());
+}
+
+#[test]
 fn a_proof_proves_nothing_unless_all_of_it_holds() {
     let proof = EquivocationProof { session: session(1), first: said(5, 0), second: said(5, 1) };
     let check = |proof: EquivocationProof| proof.check(&roster(), &Proto).map(|_| ());

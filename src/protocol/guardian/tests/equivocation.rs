@@ -130,6 +130,21 @@ fn a_proof_is_checked_before_it_counts_and_spread_once() {
 }
 
 #[test]
+fn a_session_that_is_older_or_was_not_asked_for_is_refused() {
+    let mut alone = Alone::well();
+    // Newer, but nobody asked.
+    alone.step(GuardianInput::SessionOpened(mint("lior", &session_key("lior"), 11)));
+    // Asked for, but older, and the very same.
+    for number in [9, 10] {
+        alone.connect(number);
+    }
+    assert_eq!(alone.rejected(), ["stale_session"; 3]);
+    alone.out.clear();
+    alone.connect(12);
+    assert!(alone.out.contains(&GuardianEffect::Event(GuardianEvent::SessionOpened)) && alone.rejected().is_empty());
+}
+
+#[test]
 fn statements_of_another_author_key_or_connection_are_refused() {
     let mut alone = Alone::well();
     let next = alone.speaking["otto"];

@@ -24,8 +24,72 @@ fn nothing_is_done_before_intent_is_on_the_disk() {
     assert_eq!(bench.receipts(ReceiptKind::Intent).len(), 1);
     bench.tick(S);
     assert!(bench.acts.is_empty());
+    // What was written before it is on the disk first.
+    let last = bench.waiting.pop().expect("INTENT waits for the disk");
+    bench.sync();
+    assert!(bench.waiting.is_empty(), "nobody looks at the unit yet: {:?}", bench.waiting);
+    bench.waiting.push(last);
     bench.unstall();
     assert_eq!(bench.acts.len(), 1);
+}
+
+#[test]
+fn what_the_last_look_shows_otherwise_than_it_was_certified_is_left_alone() {
+    type Change = fn(&mut UnitState);
+    let runs: Change = |unit| (unit.activity, unit.main_pid) = (Activity::Active, Some(77));
+    let queued: Change = |unit| unit.job_pending = true;
+    for (class, change, detail) in
+        [(FaultClass::Crash, runs, "state_changed"), (FaultClass::Hang, queued, "job_pending")]
+    {
+        let mut bench = Bench::new();
+        if class == FaultClass::Crash {
+            bench.kill("otto");
+        }
+        bench.stalled = true;
+        bench.accuse("otto", class);
+        bench.tick(200 * MS);
+        assert_eq!(bench.state("otto"), StateName::Acting, "{detail}");
+        bench.set("otto", change);
+        bench.unstall();
+        assert!(bench.acts.is_empty(), "{detail}");
+        assert_eq!(bench.receipts(ReceiptKind::Abort)[0].detail, detail);
+    }
+}
+
+#[test]
+fn a_last_look_that_comes_too_late_permits_nothing() {
+    let mut bench = Bench::new();
+    bench.stalled = true;
+    bench.crash_and_certify("otto");
+    bench.sync();
+    // PID 1 answers before the warden's own timer is served.
+    bench.now = bench.now + bench.policy.timing.act_timeout;
+    bench.unstall();
+    assert!(bench.acts.is_empty());
+    assert_eq!(bench.receipts(ReceiptKind::Abort)[0].detail, "too_late");
+}
+
+#[test]
+fn the_process_that_hung_is_not_the_new_one() {
+    let mut bench = Bench::new();
+    bench.on_act = |_, _| {};
+    bench.accuse("otto", FaultClass::Hang);
+    bench.tick(200 * MS);
+    assert_eq!((bench.acts.len(), bench.state("otto")), (1, StateName::Acting));
+    assert!(bench.receipts(ReceiptKind::Outcome).is_empty());
+    bench.start("otto");
+    assert_eq!(bench.receipts(ReceiptKind::Outcome)[0].outcome, Some(Outcome::Ok));
+}
+
+#[test]
+fn what_runs_again_while_its_repair_waits_for_a_slot_is_certified_no_more() {
+    let mut bench = Bench::new();
+    bench.on_act = |_, _| {};
+    bench.crash_and_certify("otto");
+    bench.crash_and_certify("vera");
+    assert_eq!((bench.acts.len(), bench.state("vera")), (1, StateName::Certified));
+    bench.set("vera", |unit| (unit.activity, unit.main_pid) = (Activity::Active, Some(77)));
+    assert_eq!(bench.state("vera"), StateName::Suspect);
 }
 
 #[test]

@@ -80,3 +80,18 @@ fn a_node_with_fewer_repairs_a_day_than_vendors_still_makes_them() {
     }
     assert_eq!((bench.acts.len(), bench.state("lior")), (2, StateName::Held));
 }
+
+#[test]
+fn a_vendors_subjects_take_no_more_than_its_share_of_the_nodes_day() {
+    let mut bench = Bench::with(|policy| {
+        policy.timing.cool_down = Duration::ZERO;
+        policy.node_per_day = 6;
+    });
+    for name in ["otto", "otto/agent", "otto", "vera"] {
+        bench.crash_and_certify(name);
+        bench.pass(6 * S);
+    }
+    let acted: Vec<_> = bench.acts.iter().map(|(name, ..)| name.as_str()).collect();
+    assert_eq!(acted, ["otto", "otto/agent", "vera"]);
+    assert!(bench.state("otto") == StateName::Held && bench.refused("budget_vendor"));
+}

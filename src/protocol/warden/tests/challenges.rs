@@ -69,6 +69,18 @@ fn a_process_that_waits_for_the_disk_or_is_debugged_is_not_called_silent() {
 }
 
 #[test]
+fn an_answer_to_an_earlier_challenge_answers_no_later_one() {
+    let mut bench = Bench::new();
+    silent(&mut bench, reading(Standing::Blocked, Duration::ZERO, Duration::ZERO));
+    bench.tick(600 * MS);
+    bench.accuse("otto", FaultClass::Hang);
+    let [(pid, earlier), (same, later)] = bench.challenges[..] else { panic!("{:?}", bench.challenges) };
+    assert!(pid == same && earlier != later);
+    bench.step(WardenInput::ChallengeAnswered { pid, nonce: earlier });
+    assert!(bench.state("otto") == StateName::Challenged && bench.rejected("unasked_answer"));
+}
+
+#[test]
 fn who_is_kept_from_answering_again_and_again_is_told_to_a_human_and_not_who_once_was() {
     let mut bench = Bench::new();
     // The voters' votes are void after each challenge: they vote again at once, and it is challenged when patience is over.

@@ -51,6 +51,18 @@ fn an_intent_without_an_end_is_never_executed_again() {
 }
 
 #[test]
+fn an_intent_that_left_its_run_as_it_was_is_abandoned_and_never_executed_again() {
+    let mut bench = Bench::new();
+    bench.on_act = |_, _| {};
+    bench.crash_and_certify("otto");
+    // The first instance over again: it finds the very run that INTENT names.
+    let recovered = Recovered { open_intents: vec![open_intent(&bench)], ..Recovered::default() };
+    let bench = Bench::recovered(policy(|_| {}), recovered);
+    assert!(bench.acts.is_empty());
+    assert_eq!(bench.receipts(ReceiptKind::Outcome)[0].outcome, Some(Outcome::Abandoned));
+}
+
+#[test]
 fn an_open_intent_that_another_key_signed_holds_everything_with_a_page() {
     let mut bench = Bench::new();
     bench.on_act = |_, _| {};
@@ -84,6 +96,18 @@ fn a_receipt_above_the_journals_head_proves_a_rollback() {
     behind.crash_and_certify("otto");
     assert!(behind.acts.is_empty());
     assert_eq!(behind.state("otto"), StateName::Held);
+}
+
+#[test]
+fn over_a_journal_that_was_rolled_back_nobody_is_even_challenged() {
+    let mut ahead = Bench::new();
+    ahead.crash_and_certify("otto");
+    let mut behind = Bench::new();
+    behind.step(WardenInput::ReceiptShown(last_receipt(&ahead).1));
+    behind.accuse("otto", FaultClass::Hang);
+    behind.tick(MS);
+    assert!(behind.challenges.is_empty());
+    assert_eq!(behind.warden.subjects[&subject("otto")].state, State::Healthy);
 }
 
 #[test]

@@ -261,3 +261,17 @@ fn a_host_in_doubt_freezes_its_k3s_and_no_crash() {
     bench.accuse_k3s(FaultClass::Crash, Reason::Killed);
     assert_eq!(bench.rungs_taken(), [RESTART], "hard evidence is never frozen");
 }
+
+#[test]
+fn who_did_not_look_again_takes_nobodys_place_among_those_who_did() {
+    let mut bench = with_k3s();
+    bench.on_act = |_, _| {};
+    bench.crash_and_certify("vera");
+    bench.accuse_k3s(FaultClass::Broken, Reason::ProbeFailed);
+    assert_eq!((bench.acts.len(), bench.state("k3s")), (1, StateName::Certified), "it waits for the slot");
+    bench.vote_because("vera", FaultClass::Broken, Reason::ProbeFailed);
+    assert_eq!(bench.state("k3s"), StateName::Certified);
+    let withdrawal = Vote { choice: Choice::Withdraw, ..bench.make_vote("lior", "k3s", FaultClass::Broken) };
+    bench.submit_vote("lior", &withdrawal);
+    assert_ne!(bench.state("k3s"), StateName::Certified, "two vendors say so, and one of them looked again");
+}

@@ -8,8 +8,10 @@ fn a_process_that_is_not_the_units_main_process_gets_no_session() {
     let mut bench = Bench::new();
     let unit = SubjectName::agent(&persona("lior"));
     let here = PeerUnit { subject: unit.clone(), main_pid: 4242, invocation: InvocationId([1; 16]) };
+    let restarted = PeerUnit { invocation: InvocationId([2; 16]), ..here.clone() };
     for (before, after, label) in [
         (Some(here.clone()), Some(here.clone()), "not_main_process"),
+        (Some(here.clone()), Some(restarted), "unit_changed"),
         (None, None, "no_unit"),
         (Some(here.clone()), None, "unit_changed"),
     ] {
@@ -19,6 +21,20 @@ fn a_process_that_is_not_the_units_main_process_gets_no_session() {
         bench.step(WardenInput::SessionWanted { peer, request, reply: ReplyTo(2) });
         assert!(matches!(bench.answers.pop(), Some(Answer::Refused { reason, .. }) if reason == label), "{label}");
     }
+}
+
+#[test]
+fn a_request_that_answers_another_number_gets_no_session() {
+    let mut bench = Bench::new();
+    let name = SubjectName::agent(&persona("lior"));
+    let unit = bench.units[&name];
+    let pid = unit.main_pid.expect("it runs");
+    let here = PeerUnit { subject: name, main_pid: pid, invocation: unit.incarnation.invocation };
+    let peer = PeerFacts { uid: 0, pid, before: Some(here.clone()), after: Some(here) };
+    bench.step(WardenInput::NonceWanted { peer: peer.clone(), reply: ReplyTo(1) });
+    let request = bench.session_request("lior", 60, Nonce([7; 16]));
+    bench.step(WardenInput::SessionWanted { peer, request, reply: ReplyTo(2) });
+    assert!(matches!(bench.answers.pop(), Some(Answer::Refused { reason: "wrong_nonce", .. })));
 }
 
 #[test]

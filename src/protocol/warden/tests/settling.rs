@@ -169,3 +169,14 @@ fn a_vendors_word_does_not_settle_its_own_subject() {
     bench.tick(200 * MS);
     assert_eq!(bench.state("otto"), StateName::Unconfirmed, "one of two voters has said UP");
 }
+
+#[test]
+fn one_voter_that_still_says_down_sends_nobody_up_the_ladder() {
+    let mut bench = Bench::new();
+    bench.crash_and_certify("otto");
+    bench.tick(4900 * MS);
+    bench.heartbeat("lior", &[("otto", FaultClass::Hang)]);
+    bench.tick(200 * MS);
+    assert_eq!(bench.state("otto"), StateName::Unconfirmed);
+    assert_eq!(bench.warden.subjects[&subject("otto")].episode.rung, Rung(0));
+}

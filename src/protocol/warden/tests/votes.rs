@@ -221,3 +221,38 @@ fn what_was_signed_under_an_ended_session_never_counts() {
     bench.vote("vera", "otto", FaultClass::Crash);
     assert!(bench.acts.is_empty() && bench.rejected("old_session"));
 }
+
+#[test]
+fn a_vote_ends_with_the_session_it_was_cast_under() {
+    let mut bench = Bench::new();
+    bench.kill("otto");
+    bench.vote("lior", "otto", FaultClass::Crash);
+    bench.open_session("lior", 60);
+    bench.vote("vera", "otto", FaultClass::Crash);
+    assert!(bench.acts.is_empty(), "the newer session has said nothing");
+    bench.vote("lior", "otto", FaultClass::Crash);
+    assert_eq!(bench.acts.len(), 1);
+}
+
+#[test]
+fn every_round_has_a_number_of_its_own() {
+    let mut bench = Bench::new();
+    let episode = |bench: &Bench| bench.warden.subjects[&subject("otto")].episode.clone();
+    let before = episode(&bench);
+    bench.crash_and_certify("otto");
+    let after = episode(&bench);
+    assert_eq!((bench.acts.len(), before.id), (1, after.id));
+    assert!(before.round < after.round && before.nonce != after.nonce, "{before:?} {after:?}");
+}
+
+#[test]
+fn a_quorum_that_loses_a_vote_while_it_waits_for_a_slot_is_none_any_more() {
+    let mut bench = Bench::new();
+    bench.on_act = |_, _| {};
+    bench.crash_and_certify("otto");
+    bench.crash_and_certify("vera");
+    assert_eq!((bench.acts.len(), bench.state("vera")), (1, StateName::Certified));
+    let withdrawal = Vote { choice: Choice::Withdraw, ..bench.make_vote("lior", "vera", FaultClass::Crash) };
+    bench.submit_vote("lior", &withdrawal);
+    assert_eq!(bench.state("vera"), StateName::Suspect);
+}
