@@ -20,7 +20,7 @@ use zeta_bft::protocol::evidence::{FaultClass, Reason, TickEnd, TickState};
 use zeta_bft::protocol::record::{CompactedHead, LedgerEntry, OperatorOrder, Record};
 use zeta_bft::protocol::roster::RosterStatement;
 use zeta_bft::protocol::statement::{Codec, Envelope, JournalHead, Receipt};
-use zeta_bft::protocol::types::{PersonaId, Rung, SubjectName, Timestamp, WardenInstance};
+use zeta_bft::protocol::types::{PersonaId, Rung, SessionIncarnation, SubjectName, Timestamp, WardenInstance};
 use zeta_bft::wire::{Proto, encode_envelope, v1};
 
 /// A seed: its target, its name, its bytes.
@@ -128,7 +128,11 @@ fn journal_records() -> Vec<(u8, Vec<u8>)> {
         cool_down_from: Duration::from_secs(9),
         exhausted: false,
     };
-    let operator = |order| Record::Operator { uid: 0, order, reason: "upgrade".to_owned(), wall: 1_700_000_000 };
+    let operator = |order| {
+        let readmits = matches!(order, OperatorOrder::Readmit { .. });
+        let forgiven_before = readmits.then(|| SessionIncarnation::new(WardenInstance(3), 2));
+        Record::Operator { uid: 0, order, reason: "upgrade".to_owned(), wall: 1_700_000_000, forgiven_before }
+    };
     [
         Record::Boot { instance: WardenInstance(3), boot: BOOT, at: Timestamp::ZERO },
         Record::Roster(sealed_roster()),

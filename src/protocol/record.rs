@@ -2,7 +2,9 @@
 
 use super::signing::Domain;
 use super::statement::{Envelope, EquivocationProof, JournalHead, Statement};
-use super::types::{BootId, Digest, EpisodeId, PersonaId, Round, Rung, SubjectName, Timestamp, WardenInstance};
+use super::types::{
+    BootId, Digest, EpisodeId, PersonaId, Round, Rung, SessionIncarnation, SubjectName, Timestamp, WardenInstance,
+};
 use std::time::Duration;
 
 /// One record of the journal.
@@ -38,6 +40,8 @@ pub enum Record {
         reason: String,
         /// When, in seconds of Unix time.
         wall: u64,
+        /// Of a readmission: what was signed in sessions before this one is forgiven.
+        forgiven_before: Option<SessionIncarnation>,
     },
     /// The roster in force from here on.
     Roster(Envelope),

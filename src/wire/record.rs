@@ -4,7 +4,9 @@ use super::fields::{bytes, cut, name, nanos, required, text};
 use super::{MAX_REASON, v1};
 use crate::protocol::record::{LedgerEntry, OperatorOrder, Record};
 use crate::protocol::statement::DecodeError;
-use crate::protocol::types::{BootId, EpisodeId, PersonaId, Rung, SubjectName, Timestamp, WardenInstance};
+use crate::protocol::types::{
+    BootId, EpisodeId, PersonaId, Rung, SessionIncarnation, SubjectName, Timestamp, WardenInstance,
+};
 use std::time::Duration;
 use v1::operator_record::Order;
 use v1::record::Record as Kind;
@@ -29,10 +31,11 @@ impl From<&Record> for v1::Record {
                 persona: persona.as_str().to_owned(),
                 proof: Some(proof.into()),
             }),
-            Record::Operator { uid, order, reason, wall } => Kind::Operator(v1::OperatorRecord {
+            Record::Operator { uid, order, reason, wall, forgiven_before } => Kind::Operator(v1::OperatorRecord {
                 uid: *uid,
                 reason: cut(reason, MAX_REASON),
                 wall_s: *wall,
+                forgiven_before: forgiven_before.map(|session| session.0),
                 order: Some(order.into()),
             }),
             Record::Roster(roster) => Kind::Roster(roster.into()),
@@ -63,6 +66,7 @@ impl TryFrom<v1::Record> for Record {
                 order: required(operator.order, "order")?.try_into()?,
                 reason: text(operator.reason, "reason", MAX_REASON)?,
                 wall: operator.wall_s,
+                forgiven_before: operator.forgiven_before.map(SessionIncarnation),
             },
             Kind::Roster(roster) => Self::Roster(roster.try_into()?),
             Kind::Head(head) => Self::Head(head.try_into()?),

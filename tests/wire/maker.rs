@@ -274,6 +274,8 @@ impl Maker {
             order,
             reason: self.text(),
             wall: self.u64(),
+            // Not from the same numbers: what comes after keeps its bytes.
+            forgiven_before: Maker(self.0 ^ 2).maybe(|m| SessionIncarnation(m.u64())),
         }));
         records
     }

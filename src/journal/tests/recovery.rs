@@ -8,7 +8,8 @@ use crate::protocol::roster::fixture::{self, subject};
 use crate::protocol::signing::{SigningKey, VerifyingKey};
 use crate::protocol::statement::{ActionKind, Codec as _, Envelope, EquivocationProof, Outcome, Receipt, ReceiptKind};
 use crate::protocol::types::{
-    BootId, ClusterId, EpisodeId, Incarnation, NodeId, PersonaId, Round, Rung, Timestamp, WardenInstance,
+    BootId, ClusterId, EpisodeId, Incarnation, NodeId, PersonaId, Round, Rung, SessionIncarnation, Timestamp,
+    WardenInstance,
 };
 use crate::protocol::warden::Recovered;
 use crate::wire::Proto;
@@ -62,7 +63,9 @@ impl Bench {
     }
 
     fn order(&mut self, order: OperatorOrder) {
-        self.write(&Record::Operator { uid: 0, order, reason: "because".into(), wall: 1 });
+        let readmits = matches!(order, OperatorOrder::Readmit { .. });
+        let forgiven_before = readmits.then(|| SessionIncarnation::new(WardenInstance(1), 7));
+        self.write(&Record::Operator { uid: 0, order, reason: "because".into(), wall: 1, forgiven_before });
     }
 
     fn ledger(&mut self, subject: &str, tokens: u32) {

@@ -41,8 +41,8 @@ pub(super) struct Guardian {
     pub(super) quarantined: bool,
     /// The session key it was last proven to equivocate under: never good for a session again.
     burnt: Option<PublicKey>,
-    /// Sessions up to this one, but for the one that is open, were paid for by a readmission.
-    paid: SessionIncarnation,
+    /// Lies in sessions before this one are forgiven, by a readmission.
+    pub(super) forgiven_before: SessionIncarnation,
 }
 
 impl Guardian {
@@ -53,22 +53,37 @@ impl Guardian {
     /// What decides how this one is heard from here on.
     pub(super) fn hash_future(&self, into: &mut impl std::hash::Hasher) {
         use std::hash::Hash as _;
-        let Self { vendor, window, heartbeat_at, heartbeat_seq, health, policy_matches, quarantined, burnt, paid } =
-            self;
-        (vendor, heartbeat_at, heartbeat_seq, health, policy_matches, quarantined, burnt, paid).hash(into);
+        let Self {
+            vendor,
+            window,
+            heartbeat_at,
+            heartbeat_seq,
+            health,
+            policy_matches,
+            quarantined,
+            burnt,
+            forgiven_before,
+        } = self;
+        (vendor, heartbeat_at, heartbeat_seq, health, policy_matches, quarantined, burnt, forgiven_before).hash(into);
         if let Some(window) = window {
             window.hash_future(into);
         }
     }
 
     /// Gives the vote back. A session under the burnt key ends with it: a fresh run is needed.
-    pub(super) fn readmit(&mut self, last: SessionIncarnation) {
+    pub(super) fn readmit(&mut self, forgiven_before: SessionIncarnation) {
         self.quarantined = false;
-        self.paid = last;
+        self.forgiven_before = forgiven_before;
         if self.session().is_some_and(|session| Some(session.session_key) == self.burnt) {
             self.window = None;
             self.heartbeat_at = None;
         }
+    }
+
+    /// Where a readmission draws the line: a run that goes on with its vote is answered for whole, also what it signed until now.
+    pub(super) fn answers_from(&self, next: SessionIncarnation) -> SessionIncarnation {
+        let open = self.session().filter(|session| Some(session.session_key) != self.burnt);
+        open.map_or(next, |session| session.incarnation)
     }
 }
 
@@ -90,11 +105,11 @@ pub(super) fn guardians(roster: &Roster, recovered: &Recovered) -> BTreeMap<Pers
                 policy_matches: None,
                 quarantined: burnt(&member.persona).is_some(),
                 burnt: burnt(&member.persona),
-                paid: if recovered.readmitted.contains(&member.persona) {
-                    SessionIncarnation::new(recovered.instance, u32::MAX)
-                } else {
-                    SessionIncarnation::default()
-                },
+                forgiven_before: recovered
+                    .readmitted
+                    .iter()
+                    .find(|(who, _)| *who == member.persona)
+                    .map_or_else(SessionIncarnation::default, |(_, before)| *before),
             };
             (member.persona.clone(), guardian)
         })
@@ -361,8 +376,7 @@ impl<C: StatementCodec> Warden<C> {
         let Some(guardian) = self.guardians.get_mut(&persona) else { return };
         // A run that has ended is answered for like the one that goes on, unless the operator forgave it: else a restart
         // of the liar's agent, or of the warden, would be a way out.
-        let current = guardian.session().is_some_and(|session| session.session_key == proven.session_key);
-        let forgiven = guardian.burnt == Some(proven.session_key) || (!current && proven.incarnation <= guardian.paid);
+        let forgiven = guardian.burnt == Some(proven.session_key) || proven.incarnation < guardian.forgiven_before;
         if guardian.quarantined || forgiven || self.damage.is_some() {
             return;
         }

@@ -51,8 +51,8 @@ pub struct Recovered {
     pub holds: Vec<(u32, OperatorOrder, String)>,
     /// Personas without a vote, and the proofs.
     pub quarantined: Vec<(PersonaId, EquivocationProof)>,
-    /// Personas that were readmitted: what they signed before this start is paid for.
-    pub readmitted: Vec<PersonaId>,
+    /// Personas that were readmitted: what they signed in sessions before this one is forgiven.
+    pub readmitted: Vec<(PersonaId, SessionIncarnation)>,
     /// The newest receipts, oldest first, at most [`Recovered::RECEIPTS`].
     pub receipts: Vec<Envelope>,
     /// The journal is damaged: everything is Held, with this text for people.

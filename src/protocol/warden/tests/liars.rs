@@ -140,7 +140,7 @@ fn what_was_forgiven_is_not_held_against_a_readmitted_persona_again_and_what_it_
         assert!(!bench.warden.guardians[&persona("lior")].quarantined);
     }
     // Nor after a restart of the warden, which remembers that it was readmitted.
-    let readmitted = vec![persona("lior")];
+    let readmitted = vec![(persona("lior"), bench.warden.guardians[&persona("lior")].forgiven_before)];
     let recovered = Recovered { readmitted, instance: WardenInstance(1), ..Recovered::default() };
     let mut again = Bench::recovered(policy(|_| {}), recovered);
     again.step(WardenInput::ProofSubmitted(old));
@@ -148,6 +148,34 @@ fn what_was_forgiven_is_not_held_against_a_readmitted_persona_again_and_what_it_
     let new = proof_against_lior(&mut again);
     again.step(WardenInput::ProofSubmitted(new));
     assert!(again.warden.guardians[&persona("lior")].quarantined);
+}
+
+/// A readmission forgives what was before it, for ever, and nothing that comes after it.
+#[test]
+fn a_lie_told_after_a_readmission_is_answered_for_whatever_starts_anew_before_it_is_proven() {
+    let is_quarantined = |bench: &Bench| bench.warden.guardians[&persona("lior")].quarantined;
+    let mut bench = Bench::new();
+    let proof = proof_against_lior(&mut bench);
+    bench.step(WardenInput::ProofSubmitted(proof));
+    assert!(is_quarantined(&bench));
+    // This run is open when it is readmitted, and goes on with its vote.
+    bench.open_session("lior", 61);
+    assert!(matches!(bench.order(OperatorOrder::Readmit { persona: persona("lior") }), Answer::Done(_)));
+    let readmitted = vec![(persona("lior"), bench.warden.guardians[&persona("lior")].forgiven_before)];
+    let of_the_open_run = proof_against_lior(&mut bench);
+    bench.open_session("lior", 62);
+    let of_a_later_run = proof_against_lior(&mut bench);
+    bench.open_session("lior", 63);
+
+    // The warden was restarted three times since.
+    let recovered = Recovered { readmitted, instance: WardenInstance(4), ..Recovered::default() };
+    for lie in [&of_the_open_run, &of_a_later_run] {
+        let mut again = Bench::recovered(policy(|_| {}), recovered.clone());
+        again.step(WardenInput::ProofSubmitted(lie.clone()));
+        assert!(is_quarantined(&again));
+    }
+    bench.step(WardenInput::ProofSubmitted(of_the_open_run));
+    assert!(is_quarantined(&bench), "its agent was restarted");
 }
 
 #[test]
