@@ -105,7 +105,7 @@ pub enum Silence {
     #[error(transparent)]
     NotThere(#[from] tls::ConnectError),
     /// It answered, but not with what was asked for.
-    #[error("{}", .0.message())]
+    #[error("{}", plain(.0.message()))]
     Refused(Box<Status>),
     /// It did not answer in time.
     #[error("no answer within {} s", .0.as_secs())]

@@ -200,7 +200,8 @@ fn render(view: &QuorumView) -> String {
 fn table(view: &QuorumView) -> String {
     let personas: Vec<_> = view.personas.iter().map(|persona| persona.persona.as_str()).collect();
     let heads = ["SUBJECT", "STATE", "PID", "INCARNATION", "RUNG", "LEFT"].map(str::to_owned);
-    let mut rows = vec![heads.into_iter().chain(personas.iter().map(|persona| persona.to_uppercase())).collect()];
+    let mut rows =
+        vec![heads.into_iter().chain(personas.iter().map(|persona| cell(&persona.to_uppercase()))).collect()];
     for subject in &view.subjects {
         rows.push(row(subject, &personas));
     }
@@ -220,6 +221,11 @@ fn table(view: &QuorumView) -> String {
     text
 }
 
+/// What fits into a column; longer names are nobody's.
+fn cell(text: &str) -> String {
+    plain(text).chars().take(100).collect()
+}
+
 fn row(subject: &SubjectView, personas: &[&str]) -> Vec<String> {
     let verdict = |persona: &str| {
         let said = subject.verdicts.iter().find(|verdict| verdict.persona == persona);
@@ -232,14 +238,14 @@ fn row(subject: &SubjectView, personas: &[&str]) -> Vec<String> {
     };
     let run = subject.incarnation.get(..8).unwrap_or(&subject.incarnation);
     let mut cells = vec![
-        plain(&subject.name),
-        plain(&subject.state),
+        cell(&subject.name),
+        cell(&subject.state),
         subject.pid.map_or("-".to_owned(), |pid| pid.to_string()),
-        plain(run),
+        cell(run),
         subject.rung.to_string(),
         subject.budget.to_string(),
     ];
-    cells.extend(personas.iter().map(|persona| plain(&verdict(persona))));
+    cells.extend(personas.iter().map(|persona| cell(&verdict(persona))));
     cells
 }
 

@@ -148,3 +148,21 @@ fn agents_are_found_by_their_sockets() {
     assert_eq!(agent_sockets(dir.path()), expected);
     assert!(agent_sockets(Path::new("/nonexistent")).is_empty());
 }
+
+/// A view may come from an agent that lies, when the warden is silent.
+#[test]
+fn nothing_that_a_liar_puts_into_a_view_moves_the_terminal_or_ends_the_command() {
+    let evil = "\u{1b}]52;c;aGVsbG8=\u{7}\u{9b}2J".to_owned();
+    let mut view = view();
+    view.node.clone_from(&evil);
+    view.notes.push(evil.clone());
+    view.personas[0].persona.clone_from(&evil);
+    view.subjects[0].name = evil.clone() + &"x".repeat(70_000);
+    view.subjects[0].state.clone_from(&evil);
+    view.subjects[0].reason = Some(evil.clone());
+    view.subjects[1].verdicts.push(verdict(&evil, "DOWN", Some(&evil)));
+    let text = render(&view);
+    assert_eq!(text.lines().flat_map(str::chars).find(|c| c.is_control()), None, "{text:?}");
+    let refused = Silence::Refused(Box::new(tonic::Status::not_found(evil)));
+    assert_eq!(refused.to_string().chars().find(|c| c.is_control()), None);
+}
