@@ -206,7 +206,8 @@ impl Endpoint {
         let Some(uid) = self.owner else { return Ok(()) };
         match listener::owner(self.address, uid) {
             Owner::Expected => Ok(()),
-            Owner::Stranger(_) => Err(Probe::Stranger),
+            // Whoever opens so many sockets that the kernel's list cannot be looked through is one, wherever it listens.
+            Owner::Stranger(_) | Owner::Crowded => Err(Probe::Stranger),
             Owner::Unknown(reason) => Err(Probe::Unable(format!("whose {} is cannot be told: {reason}", self.address))),
         }
     }

@@ -4,11 +4,12 @@
 //! listener. It prefers the socket that is bound to the very address, then IPv4's wildcard, then IPv6's.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read as _};
+use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// Most bytes of a table that are read. Listening sockets come first, so that it is a few lines in fact.
-const TABLE_MAX: u64 = 1024 * 1024;
+/// Most bytes of a table that are read. Listening sockets come first, so that it is a few lines in fact. Anybody may listen on
+/// loopback some ten thousand times over, and the kernel lists them in no order that matters: as many are looked through.
+const TABLE_MAX: u64 = 16 * 1024 * 1024;
 /// `TCP_LISTEN`, as the table prints it.
 const LISTEN: &str = "0A";
 
@@ -19,6 +20,8 @@ pub(super) enum Owner {
     Expected,
     /// This uid's.
     Stranger(u32),
+    /// More sockets listen than are looked through: somebody hides who it is.
+    Crowded,
     /// The tables do not say.
     Unknown(String),
 }
@@ -27,15 +30,17 @@ pub(super) enum Owner {
 pub(super) fn owner(address: SocketAddr, uid: u32) -> Owner {
     let table = |name: &str| -> io::Result<Vec<(IpAddr, u32)>> {
         let file = File::open(format!("/proc/self/net/{name}"))?;
-        listeners(BufReader::new(file.take(TABLE_MAX)), address.port())
+        listeners(BufReader::with_capacity(64 * 1024, file), address.port(), TABLE_MAX)
     };
     // A kernel without IPv6 has no second table.
     let found = table("tcp").map(|mut found| {
+        // One that cannot be looked through is passed over: what it would hide is the last that the kernel takes.
         found.extend(table("tcp6").unwrap_or_default());
         found
     });
     match found {
         Ok(found) => judge(&found, address.ip(), uid),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Owner::Crowded,
         Err(error) => Owner::Unknown(format!("/proc/self/net/tcp: {error}")),
     }
 }
@@ -55,10 +60,14 @@ fn judge(found: &[(IpAddr, u32)], ip: IpAddr, uid: u32) -> Owner {
     Owner::Unknown("no socket that listens there is listed".to_owned())
 }
 
-fn listeners(table: impl BufRead, port: u16) -> io::Result<Vec<(IpAddr, u32)>> {
+/// # Errors
+/// What reading says; [`io::ErrorKind::FileTooLarge`] when more than `most` bytes of listening sockets are listed.
+fn listeners(table: impl BufRead, port: u16, most: u64) -> io::Result<Vec<(IpAddr, u32)>> {
     let mut found = Vec::new();
+    let mut left = most;
     for line in table.lines().skip(1) {
         let line = line?;
+        left = left.checked_sub(line.len() as u64 + 1).ok_or(io::ErrorKind::FileTooLarge)?;
         let mut words = line.split_ascii_whitespace();
         let (local, state) = (words.nth(1).unwrap_or_default(), words.nth(1).unwrap_or_default());
         if state != LISTEN {
@@ -141,9 +150,21 @@ mod tests {
             line(&at("192B"), LISTEN, 0),
             line(&at("192B"), "01", 7)
         );
-        assert_eq!(listeners(table.as_bytes(), 6443).unwrap(), [([127, 0, 0, 1].into(), 0)]);
+        assert_eq!(listeners(table.as_bytes(), 6443, TABLE_MAX).unwrap(), [([127, 0, 0, 1].into(), 0)]);
         for damaged in ["", "\n\n", "x", "h\n 0: zz:192B a 0A b c d 0\n", "h\n 0: 0100007F 0 0A\n"] {
-            assert!(listeners(damaged.as_bytes(), 6443).unwrap().is_empty());
+            assert!(listeners(damaged.as_bytes(), 6443, TABLE_MAX).unwrap().is_empty());
         }
+    }
+
+    #[test]
+    fn tens_of_thousands_of_sockets_hide_nobody_and_who_opens_more_is_found_out() {
+        let local = |n: u32| format!("{:08X}:2808", u32::from_ne_bytes([127, 1, (n >> 8) as u8, n as u8]));
+        let crowd = |many: u32| (0..many).map(|n| line(&local(n), LISTEN, 1000)).collect::<String>();
+        let own = line(&format!("{:08X}:2808", u32::from_ne_bytes([127, 0, 0, 1])), LISTEN, 0);
+        let table = format!("{HEAD}{}{own}", crowd(60_000));
+        let found = listeners(table.as_bytes(), 0x2808, TABLE_MAX).unwrap();
+        assert_eq!(judge(&found, [127, 0, 0, 1].into(), 0), Owner::Expected);
+        let refused = listeners(table.as_bytes(), 0x2808, 1024 * 1024).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::FileTooLarge);
     }
 }
