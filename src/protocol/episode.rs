@@ -299,6 +299,15 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// A new run: what was said, asked and excused of the one before does not speak of it.
+    pub fn follow(&mut self, incarnation: Incarnation, soft_from: Timestamp) {
+        self.episode.incarnation = incarnation;
+        self.words.clear();
+        self.answered = 0;
+        self.kept = 0;
+        self.soft_from = soft_from;
+    }
+
     /// Next round of the same episode: votes void, fresh nonce.
     pub fn new_round(&mut self, nonce: Nonce) {
         self.episode.round = Round(self.episode.round.0.saturating_add(1));

@@ -255,10 +255,7 @@ impl<C: StatementCodec> Warden<C> {
             *active_all_along &= unit.is_running() && unit.incarnation == *incarnation;
         }
         if unit.incarnation != subject.episode.incarnation && !subject.state.is_committed() {
-            subject.episode.incarnation = unit.incarnation;
-            subject.words.clear();
-            subject.answered = 0;
-            subject.soft_from = self.soft_from;
+            subject.follow(unit.incarnation, self.soft_from);
             subject.ledger.inactive();
             self.new_round(name);
             if self.subjects[name].state.is_open() {

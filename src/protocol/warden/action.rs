@@ -283,13 +283,10 @@ impl<C: StatementCodec> Warden<C> {
         self.new_round(name);
         let soft_from = self.soft_from;
         let subject = self.subjects.get_mut(name).expect("callers pass a configured subject");
-        if let Some(unit) = &subject.unit
+        if let Some(unit) = subject.unit
             && unit.incarnation != subject.episode.incarnation
         {
-            subject.episode.incarnation = unit.incarnation;
-            subject.words.clear();
-            subject.answered = 0;
-            subject.soft_from = soft_from;
+            subject.follow(unit.incarnation, soft_from);
             subject.approved = false;
         }
     }

@@ -118,6 +118,7 @@ impl<C: StatementCodec> Warden<C> {
         };
         match after.kept_since(before, time) {
             None => {
+                self.subjects.get_mut(&name).expect("it was just found").kept = 0;
                 let subject = &self.subjects[&name];
                 if subject.votes.tally(self.now, class, self.ballot(subject, class)).is_quorum(&self.roster) {
                     self.make(&name, Move::Certify(class, BTreeSet::new(), detection));
