@@ -180,11 +180,8 @@ pub(crate) fn good_files() -> Vec<(&'static str, Vec<u8>)> {
     let (journal, receipts) = repaired(false);
     let mut shown = Receipts::default();
     receipts.iter().for_each(|receipt| shown.insert(receipt.clone()));
-    let history: String = shown
-        .ended(u64::MAX, |_| true)
-        .iter()
-        .map(|entry| serde_json::to_string(entry).expect("a line") + "\n")
-        .collect();
+    let history: String =
+        shown.ended(0, u64::MAX, |_| true).map(|entry| serde_json::to_string(&entry).expect("a line") + "\n").collect();
     let head = CompactedHead(JournalHead { seq: 7, ..JournalHead::default() });
     vec![
         ("journal", journal),

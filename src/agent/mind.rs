@@ -3,7 +3,7 @@
 use super::peers::{self, Gossip, PeerLine};
 use super::warden::WardenLine;
 use crate::clock;
-use crate::grpc::limits::{Inbox, InboxSender, Lane, Refused, inbox};
+use crate::grpc::limits::{Inbox, InboxSender, Lane, Refused, Visitors, inbox};
 use crate::http::Health;
 use crate::metrics::AgentMetrics;
 use crate::protocol::guardian::{Guardian, GuardianEffect, GuardianEvent, GuardianInput};
@@ -16,7 +16,7 @@ use crate::wire::v1::submit_request::Submission;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 use tracing::{debug, error, info, warn};
 
@@ -26,8 +26,6 @@ const SENSES: usize = 256;
 const VOTES: usize = 128;
 /// Everything else of peers that may wait.
 const OTHERS: usize = 128;
-/// Questions under way at once.
-const VISITORS: usize = 8;
 /// Longest sleep, so that a resume from suspend is noticed and the watchdog is fed.
 const NAP: Duration = Duration::from_millis(250);
 
@@ -62,7 +60,7 @@ pub(super) struct Gone;
 pub(super) struct Mouth {
     senses: mpsc::Sender<Message>,
     peers: InboxSender<Message>,
-    visitors: Arc<Semaphore>,
+    visitors: Visitors,
 }
 
 /// Where it takes them from.
@@ -76,7 +74,7 @@ pub(super) struct Ears {
 pub(super) fn open() -> (Mouth, Ears) {
     let (sense, senses) = mpsc::channel(SENSES);
     let (sender, peers) = inbox(VOTES, OTHERS);
-    (Mouth { senses: sense, peers: sender, visitors: Arc::new(Semaphore::new(VISITORS)) }, Ears { senses, peers })
+    (Mouth { senses: sense, peers: sender, visitors: Visitors::default() }, Ears { senses, peers })
 }
 
 impl Mouth {
@@ -92,7 +90,7 @@ impl Mouth {
 
     /// What somebody wants to know: few at once, so that the curious never crowd out the peers.
     pub(super) async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Status> {
-        let _visit = self.visitors.acquire().await.map_err(|_| Status::unavailable(Gone.to_string()))?;
+        let _visit = self.visitors.enter().await;
         let (answer, answered) = oneshot::channel();
         self.offer(Lane::Other, question(answer)).map_err(|refused| Status::resource_exhausted(refused.to_string()))?;
         answered.await.map_err(|_| Status::unavailable(Gone.to_string()))

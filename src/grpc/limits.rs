@@ -4,6 +4,7 @@
 //!   dearest thing a stranger can make us do.
 //! * [`Guests`] counts connections by user, or by holder of a certificate: nobody who holds many keeps the others out.
 //! * [`Sparing`] keeps the log: what a stranger can bring about again and again is said once a minute, and counted.
+//! * [`Visitors`] lets few of the curious in at once: what they ask is answered by the very task that keeps the deadlines.
 //! * An [`Inbox`] keeps votes in a queue of their own, so that a flood of heartbeats never delays a vote. A full queue
 //!   refuses; it never blocks and never grows.
 
@@ -13,7 +14,7 @@ use crate::protocol::types::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Statements a second that one connection may send. A correct guardian of three personas sends fewer than 20.
 pub const STATEMENTS_PER_SECOND: u32 = 100;
@@ -129,6 +130,30 @@ impl<K: Ord> Drop for Place<K> {
             Some(held) if *held > 1 => *held -= 1,
             _ => drop(by_guest.remove(&self.guest)),
         }
+    }
+}
+
+/// Whoever only wants to look: few at once, the others wait in turn.
+#[derive(Clone, Debug)]
+pub struct Visitors(Arc<Semaphore>);
+
+/// A place among [`Visitors`], until it is dropped.
+#[derive(Debug)]
+pub struct Visit(#[expect(dead_code, reason = "it is held, not looked at")] OwnedSemaphorePermit);
+
+impl Default for Visitors {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(Self::AT_ONCE)))
+    }
+}
+
+impl Visitors {
+    /// Questions under way at once.
+    pub const AT_ONCE: usize = 8;
+
+    /// Waits for a place.
+    pub async fn enter(&self) -> Visit {
+        Visit(Arc::clone(&self.0).acquire_owned().await.expect("nobody closes it"))
     }
 }
 

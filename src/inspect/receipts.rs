@@ -7,6 +7,7 @@ use crate::wire::{Proto, encode_envelope, v1};
 use data_encoding::BASE64;
 use prost::Message as _;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// What a message spends on the tag and length of one entry, in bytes, at most.
 const FIELD: usize = 8;
@@ -30,19 +31,24 @@ impl Receipts {
         }
     }
 
-    /// One entry per action that ended, oldest first; receipts above `durable` are not on the disk yet and not shown.
-    pub fn ended(&self, durable: u64, wanted: impl Fn(&Receipt) -> bool) -> Vec<v1::HistoryEntry> {
-        self.ends(durable)
-            .filter(|(receipt, _)| wanted(receipt))
+    /// One entry per action that ended behind the place `after`, oldest first, made as they are taken; receipts above
+    /// `durable` are not on the disk yet and not shown.
+    pub fn ended(
+        &self,
+        after: u64,
+        durable: u64,
+        wanted: impl Fn(&Receipt) -> bool,
+    ) -> impl Iterator<Item = v1::HistoryEntry> {
+        self.ends(after, durable)
+            .filter(move |(receipt, _)| wanted(receipt))
             .map(|(receipt, sealed)| self.entry(receipt, sealed))
-            .collect()
     }
 
-    /// As [`Receipts::ended`], but only the newest that take at most `room` bytes in a message.
+    /// As [`Receipts::ended`] from the first, but only the newest that take at most `room` bytes in a message.
     pub fn newest_ended(&self, durable: u64, room: usize, wanted: impl Fn(&Receipt) -> bool) -> Vec<v1::HistoryEntry> {
         let mut taken = 0;
         let mut newest: Vec<_> = self
-            .ends(durable)
+            .ends(0, durable)
             .rev()
             .filter(|(receipt, _)| wanted(receipt))
             .map(|(receipt, sealed)| self.entry(receipt, sealed))
@@ -57,7 +63,7 @@ impl Receipts {
 
     /// The last action on a subject that ended.
     pub fn last_action(&self, durable: u64, subject: &SubjectName) -> Option<v1::ActionView> {
-        let (receipt, sealed) = self.ends(durable).rev().find(|(receipt, _)| receipt.subject == *subject)?;
+        let (receipt, sealed) = self.ends(0, durable).rev().find(|(receipt, _)| receipt.subject == *subject)?;
         Some(v1::ActionView {
             episode: receipt.episode.to_string(),
             rung: receipt.rung.0,
@@ -73,9 +79,10 @@ impl Receipts {
         self.held.values().map(|(receipt, _)| receipt).find(|receipt| receipt.episode == episode).map(|r| &r.subject)
     }
 
-    fn ends(&self, durable: u64) -> impl DoubleEndedIterator<Item = (&Receipt, &Envelope)> {
+    /// The journal's first record is number 1, and no receipt.
+    fn ends(&self, after: u64, durable: u64) -> impl DoubleEndedIterator<Item = (&Receipt, &Envelope)> {
         self.held
-            .range(..=durable)
+            .range((Bound::Excluded(after), Bound::Included(durable.max(after))))
             .map(|(_, (receipt, sealed))| (receipt, sealed))
             .filter(|(receipt, _)| receipt.kind != ReceiptKind::Intent)
     }

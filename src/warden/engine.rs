@@ -19,6 +19,7 @@ use crate::protocol::policy::Policy;
 use crate::protocol::record::Record;
 use crate::protocol::roster::Roster;
 use crate::protocol::statement::JournalHead;
+use crate::protocol::types::Timestamp;
 use crate::protocol::warden::{
     ActionPermit, Answer, NotDone, Page, ReplyTo, Warden, WardenEffect, WardenEvent, WardenInput,
 };
@@ -65,7 +66,8 @@ pub(super) struct Engine<B> {
     waiting: BTreeMap<ReplyTo, oneshot::Sender<Answer>>,
     suspend: SuspendWatch,
     boot_record: Option<u64>,
-    gauges_at: crate::protocol::types::Timestamp,
+    gauges_at: Timestamp,
+    stepped_at: Timestamp,
 }
 
 impl<B: Backend> Engine<B> {
@@ -79,7 +81,8 @@ impl<B: Backend> Engine<B> {
             waiting: BTreeMap::new(),
             suspend: SuspendWatch::begin(),
             boot_record: None,
-            gauges_at: crate::protocol::types::Timestamp::ZERO,
+            gauges_at: Timestamp::ZERO,
+            stepped_at: clock::now(),
         };
         let mut next = VecDeque::new();
         for effect in born {
@@ -107,28 +110,32 @@ impl<B: Backend> Engine<B> {
             let input = tokio::select! {
                 biased;
                 () = &mut shutdown => break Ok(()),
-                Some(input) = self.parts.returns.1.recv() => input,
+                Some(input) = self.parts.returns.1.recv() => Some(input),
                 event = units.recv() => match event {
-                    Some(BackendEvent::Unit(subject, state)) => WardenInput::UnitChanged { subject, state },
-                    Some(BackendEvent::Stopping(stopping)) => WardenInput::SystemStopping(stopping),
+                    Some(BackendEvent::Unit(subject, state)) => Some(WardenInput::UnitChanged { subject, state }),
+                    Some(BackendEvent::Stopping(stopping)) => Some(WardenInput::SystemStopping(stopping)),
                     None => break Err(EngineError::WatchEnded),
                 },
-                Some(answer) = inbox.answers.recv() => answer,
-                Some(vote) = inbox.votes.recv() => vote,
-                Some(statement) = inbox.statements.recv() => statement,
-                Some(call) = inbox.calls.recv() => match self.take_call(call) {
-                    Some(input) => input,
-                    None => continue,
-                },
-                () = tokio::time::sleep(nap) => WardenInput::Timer,
+                Some(answer) = inbox.answers.recv() => Some(answer),
+                Some(vote) = inbox.votes.recv() => Some(vote),
+                Some(statement) = inbox.statements.recv() => Some(statement),
+                Some(call) = inbox.calls.recv() => self.take_call(call),
+                () = tokio::time::sleep(nap) => Some(WardenInput::Timer),
             };
+            // Not only with an input: while looks never cease, nobody sleeps until a deadline.
+            let mut stepped = input.is_some();
             if self.suspend.resumed() {
                 info!("the node resumed from suspend");
                 self.step(WardenInput::Resumed);
+                stepped = true;
             }
-            self.step(input);
-            self.step_when_due();
-            inbox.news.send_replace(());
+            if let Some(input) = input {
+                self.step(input);
+            }
+            stepped |= self.step_when_due();
+            if stepped {
+                inbox.news.send_replace(());
+            }
         };
         if let Some(journal) = self.parts.journal.take() {
             journal.finish();
@@ -141,11 +148,14 @@ impl<B: Backend> Engine<B> {
         due.clamp(BLINK, NAP)
     }
 
-    /// A stream of inputs must not keep a deadline waiting.
-    fn step_when_due(&mut self) {
-        if self.core.next_deadline().is_some_and(|at| at <= clock::now()) {
+    /// A stream of inputs or looks must not keep a deadline waiting, nor the core from the time of day. Whether it stepped.
+    fn step_when_due(&mut self) -> bool {
+        let now = clock::now();
+        let due = self.core.next_deadline().is_some_and(|at| at <= now) || now.saturating_since(self.stepped_at) >= NAP;
+        if due {
             self.step(WardenInput::Timer);
         }
+        due
     }
 
     fn step(&mut self, input: WardenInput) {
@@ -154,7 +164,8 @@ impl<B: Backend> Engine<B> {
             if let WardenInput::Synced(head) = &input {
                 self.on_synced(*head);
             }
-            for effect in self.core.step(clock::now(), clock::unix_ms(), input) {
+            self.stepped_at = clock::now();
+            for effect in self.core.step(self.stepped_at, clock::unix_ms(), input) {
                 next.extend(self.carry_out(effect));
             }
         }
@@ -341,7 +352,7 @@ pub enum EngineError {
 /// Tells systemd that the engine itself still turns.
 struct Watchdog {
     every: Option<Duration>,
-    last: crate::protocol::types::Timestamp,
+    last: Timestamp,
 }
 
 impl Watchdog {
@@ -357,3 +368,6 @@ impl Watchdog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,7 @@
 //! `InspectService`: everybody on the node may look.
+//!
+//! * A look is taken inside the engine, which keeps deadlines: it is short, however much there is to tell.
+//! * What is held for one reader is bounded: strangers may open many calls and read none.
 
 use super::mailbox::{Facts, Mailbox};
 use crate::grpc::MAX_MESSAGE;
@@ -23,7 +26,10 @@ const WATCH_PAUSE: Duration = Duration::from_millis(100);
 const WATCH_QUEUE: usize = 2;
 
 /// Room for receipts in the one message of an explanation, in bytes: older ones are for `history`, which streams them.
-const RECEIPTS_ROOM: usize = MAX_MESSAGE / 2;
+const RECEIPTS_ROOM: usize = MAX_MESSAGE / 4;
+
+/// Actions that one look of a reader of history takes. The next look is taken when these have been read.
+const PAGE: usize = 4;
 
 /// What a view needs beside the core's facts.
 #[derive(Clone, Debug)]
@@ -170,14 +176,44 @@ impl InspectService for InspectSocket {
 
     async fn history(&self, request: Request<v1::HistoryRequest>) -> Result<Response<Self::HistoryStream>, Status> {
         let subject = request.get_ref().subject.as_deref().map(|name| self.committee.subject(name)).transpose()?;
-        let entries = self
-            .look(move |_, facts| {
-                facts
-                    .receipts
-                    .ended(facts.durable, |receipt| subject.as_ref().is_none_or(|wanted| *wanted == receipt.subject))
-            })
-            .await?;
-        Ok(Response::new(Box::pin(tokio_stream::iter(entries).map(Ok))))
+        let (entries, told) = mpsc::channel(1);
+        tokio::spawn(tell(self.mailbox.clone(), subject, entries));
+        Ok(Response::new(Box::pin(ReceiverStream::new(told))))
+    }
+}
+
+/// What ended, page by page as it is read, up to what was on the disk at the first look.
+async fn tell(mailbox: Mailbox, subject: Option<SubjectName>, entries: mpsc::Sender<Result<v1::HistoryEntry, Status>>) {
+    let (mut after, mut end) = (0, None);
+    loop {
+        let wanted = subject.clone();
+        let looked = mailbox.look(move |facts| {
+            let end = end.unwrap_or(facts.durable);
+            let ended =
+                facts.receipts.ended(after, end, |receipt| wanted.as_ref().is_none_or(|it| *it == receipt.subject));
+            (end, ended.take(PAGE).collect::<Vec<_>>())
+        });
+        let page = match looked.await {
+            Ok((durable, page)) => {
+                end = Some(durable);
+                page
+            }
+            Err(stopping) => {
+                // Or what was told would look like everything.
+                let _ = entries.send(Err(stopping.into())).await;
+                return;
+            }
+        };
+        let whole = page.len() == PAGE;
+        for entry in page {
+            after = entry.seq;
+            if entries.send(Ok(entry)).await.is_err() {
+                return;
+            }
+        }
+        if !whole {
+            return;
+        }
     }
 }
 
@@ -211,3 +247,6 @@ async fn show(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,10 @@
 //!
 //! The engine empties them in this order: answers to challenges, votes, heartbeats and proofs, calls. A full queue holds its
 //! sender back (senders wait in turn, so a flood on one connection slows that connection), and nothing is dropped.
+//!
+//! Anybody on the node may look, and a look is taken inside the engine: [`Visitors`] lets few wait there at once.
 
+use crate::grpc::limits::Visitors;
 use crate::inspect::receipts::Receipts;
 use crate::protocol::statement::Envelope;
 use crate::protocol::types::{Nonce, SubjectName, Timestamp};
@@ -69,6 +72,7 @@ pub struct Mailbox {
     statements: mpsc::Sender<WardenInput>,
     calls: mpsc::Sender<Call>,
     news: watch::Receiver<()>,
+    visitors: Visitors,
     next_reply: Arc<AtomicU64>,
 }
 
@@ -82,7 +86,8 @@ impl Mailbox {
         let next_reply = Arc::new(AtomicU64::new(0));
         let inbox =
             Inbox { answers: answers_in, votes: votes_in, statements: statements_in, calls: calls_in, news: news_out };
-        (Self { answers, votes, statements, calls, news, next_reply }, inbox)
+        let visitors = Visitors::default();
+        (Self { answers, votes, statements, calls, news, visitors, next_reply }, inbox)
     }
 
     /// An accused process answered.
@@ -120,7 +125,7 @@ impl Mailbox {
         answered.await.map_err(|_| Stopping)
     }
 
-    /// Looks at the facts as they stand.
+    /// Looks at the facts as they stand. It is to be short: the engine keeps its deadlines between one look and the next.
     ///
     /// # Errors
     /// [`Stopping`].
@@ -129,7 +134,14 @@ impl Mailbox {
         look: impl FnOnce(&Facts<'_>) -> T + Send + 'static,
     ) -> Result<T, Stopping> {
         let (seen, answered) = oneshot::channel();
-        let look = Box::new(move |facts: &Facts<'_>| drop(seen.send(look(facts))));
+        let visit = self.visitors.enter().await;
+        let look = Box::new(move |facts: &Facts<'_>| {
+            // Who hung up keeps its place until here, or hanging up would make room for one more in the queue.
+            drop(visit);
+            if !seen.is_closed() {
+                drop(seen.send(look(facts)));
+            }
+        });
         self.calls.send(Call::Look(look)).await.map_err(|_| Stopping)?;
         answered.await.map_err(|_| Stopping)
     }
@@ -162,5 +174,41 @@ impl Mailbox {
     /// Marks a step of the engine: something may have changed since the last look.
     pub fn news(&self) -> watch::Receiver<()> {
         self.news.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::limits::Visitors;
+
+    /// Lets every task that can go on do so.
+    async fn settle() {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn few_look_at_once_and_who_hangs_up_makes_no_room_for_more() {
+        let (mailbox, mut inbox) = Mailbox::open();
+        let look = || {
+            tokio::spawn({
+                let mailbox = mailbox.clone();
+                async move { mailbox.look(|facts| facts.durable).await }
+            })
+        };
+        let crowd: Vec<_> = (0..64).map(|_| look()).collect();
+        settle().await;
+        assert_eq!(inbox.calls.len(), Visitors::AT_ONCE);
+        for visitor in crowd {
+            visitor.abort();
+        }
+        let _second_crowd: Vec<_> = (0..64).map(|_| look()).collect();
+        settle().await;
+        assert_eq!(inbox.calls.len(), Visitors::AT_ONCE, "what was asked still waits to be answered");
+        drop(inbox.calls.recv().await);
+        settle().await;
+        assert_eq!(inbox.calls.len(), Visitors::AT_ONCE, "the next comes in");
     }
 }
