@@ -190,6 +190,10 @@ impl Gossip {
         }
     }
 
+    fn is_an_agents(&self, caller: &Caller) -> bool {
+        self.roster.members().any(|member| self.check_caller(&member.persona, caller).is_ok())
+    }
+
     fn check(&self, claimed: &PersonaId, peer: Peer) -> Result<(), NoLine> {
         let unit = SubjectName::agent(claimed);
         let is_its_user = |uid: Option<u32>| uid.is_none_or(|uid| uid == peer.uid);
@@ -313,8 +317,12 @@ impl PeerService for PeerSocket {
         request: Request<Streaming<v1::PeerMessage>>,
     ) -> Result<Response<Self::ExchangeStream>, Status> {
         let caller = Caller::of(&request)?;
-        let mut incoming = request.into_inner();
         let gossip = &self.gossip;
+        // Before a byte of it is read.
+        if !gossip.is_an_agents(&caller) {
+            return Err(Status::permission_denied("only agents exchange statements"));
+        }
+        let mut incoming = request.into_inner();
         let claimed = greeting(&mut incoming).await.map_err(|error| Status::invalid_argument(error.to_string()))?;
         if gossip.roster.member(&claimed).is_none() {
             return Err(Status::permission_denied(format!("{claimed} is not in the roster")));
@@ -335,7 +343,7 @@ impl PeerService for PeerSocket {
 
     async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<v1::FetchResponse>, Status> {
         let caller = Caller::of(&request)?;
-        if !self.gossip.roster.members().any(|member| self.gossip.check_caller(&member.persona, &caller).is_ok()) {
+        if !self.gossip.is_an_agents(&caller) {
             return Err(Status::permission_denied("only agents fetch"));
         }
         let v1::FetchRequest { session_key, seq } = request.into_inner();

@@ -2,12 +2,13 @@
 //!
 //! * Each connection has an [`Admission`] of its own. What exceeds it is dropped unverified: checking a signature is the
 //!   dearest thing a stranger can make us do.
-//! * [`Guests`] counts connections by user, or by holder of a certificate: nobody who holds many keeps the others out.
+//! * [`Guests`] counts connections and calls by user, or by holder of a certificate: nobody who holds many keeps the others out.
 //! * [`Sparing`] keeps the log: what a stranger can bring about again and again is said once a minute, and counted.
 //! * [`Visitors`] lets few of the curious in at once: what they ask is answered by the very task that keeps the deadlines.
 //! * An [`Inbox`] keeps votes in a queue of their own, so that a flood of heartbeats never delays a vote. A full queue
 //!   refuses; it never blocks and never grows.
 
+use super::calls;
 use crate::protocol::signing::Domain;
 use crate::protocol::statement::Envelope;
 use crate::protocol::types::Timestamp;
@@ -86,33 +87,44 @@ impl Sparing {
 /// Who is connected to one socket or port, by user or by holder of a certificate.
 #[derive(Debug)]
 pub struct Guests<K: Ord> {
-    by_guest: Mutex<BTreeMap<K, usize>>,
+    by_guest: Mutex<BTreeMap<K, Held>>,
+    calls: Arc<Semaphore>,
+}
+
+/// What one guest has.
+#[derive(Debug)]
+struct Held {
+    connections: usize,
+    /// Calls it may still begin.
+    calls: Arc<Semaphore>,
 }
 
 impl<K: Ord> Default for Guests<K> {
     fn default() -> Self {
-        Self { by_guest: Mutex::default() }
+        Self { by_guest: Mutex::default(), calls: Arc::new(Semaphore::new(calls::OF_ALL)) }
     }
 }
 
 impl<K: Ord + Clone> Guests<K> {
     /// Connections at once of one user. Each persona has an agent and a wrapper: a few of each user is usual.
-    pub const OF_ONE_USER: usize = 48;
+    pub const OF_ONE_USER: usize = 24;
     /// Connections at once of all users: more than f personas can hold with both of their users.
-    pub const ALL: usize = 256;
+    pub const ALL: usize = 128;
 
     /// A place for one more connection of this guest, until it is dropped; `None` when there is none left.
     pub fn admit(self: &Arc<Self>, guest: K) -> Option<Place<K>> {
         let mut by_guest = self.by_guest.lock().unwrap_or_else(PoisonError::into_inner);
-        if by_guest.values().sum::<usize>() >= Self::ALL {
+        if by_guest.values().map(|held| held.connections).sum::<usize>() >= Self::ALL {
             return None;
         }
-        let held = by_guest.entry(guest.clone()).or_default();
-        if *held >= Self::OF_ONE_USER {
+        let held = by_guest
+            .entry(guest.clone())
+            .or_insert_with(|| Held { connections: 0, calls: Arc::new(Semaphore::new(calls::OF_ONE_GUEST)) });
+        if held.connections >= Self::OF_ONE_USER {
             return None;
         }
-        *held += 1;
-        Some(Place { guests: Arc::clone(self), guest })
+        held.connections += 1;
+        Some(Place { guests: Arc::clone(self), guest, calls: Arc::clone(&held.calls) })
     }
 }
 
@@ -121,13 +133,30 @@ impl<K: Ord + Clone> Guests<K> {
 pub struct Place<K: Ord> {
     guests: Arc<Guests<K>>,
     guest: K,
+    calls: Arc<Semaphore>,
+}
+
+impl<K: Ord> Place<K> {
+    /// One more call of this guest, over whichever of its connections, until it is dropped; `None` when there are too many.
+    pub fn begin_call(self: &Arc<Self>) -> Option<Call<K>> {
+        let of_guest = Arc::clone(&self.calls).try_acquire_owned().ok()?;
+        let of_all = Arc::clone(&self.guests.calls).try_acquire_owned().ok()?;
+        Some(Call { _counted: [of_guest, of_all], _place: Arc::clone(self) })
+    }
+}
+
+/// A call that counts. It keeps its connection's place, so that a guest that hangs up begins no new count.
+#[derive(Debug)]
+pub struct Call<K: Ord> {
+    _counted: [OwnedSemaphorePermit; 2],
+    _place: Arc<Place<K>>,
 }
 
 impl<K: Ord> Drop for Place<K> {
     fn drop(&mut self) {
         let mut by_guest = self.guests.by_guest.lock().unwrap_or_else(PoisonError::into_inner);
         match by_guest.get_mut(&self.guest) {
-            Some(held) if *held > 1 => *held -= 1,
+            Some(held) if held.connections > 1 => held.connections -= 1,
             _ => drop(by_guest.remove(&self.guest)),
         }
     }
@@ -310,6 +339,27 @@ mod tests {
         assert!(guests.admit(1000).is_some());
         let all: Vec<_> = (0..1000).flat_map(|uid| guests.admit(uid)).collect();
         assert_eq!(all.len(), Guests::<u32>::ALL - 1);
+    }
+
+    #[test]
+    fn one_guest_has_so_many_calls_over_all_its_connections_and_leaves_the_others_theirs() {
+        let guests = Arc::new(Guests::default());
+        let connect = |uid: u32| Arc::new(guests.admit(uid).unwrap());
+        let mut open = Vec::new();
+        // With f = 2: two personas, each with an agent's and a wrapper's user.
+        for uid in 1000..1004 {
+            let (first, second) = (connect(uid), connect(uid));
+            let begun: Vec<_> =
+                (0..1000).filter_map(|i| if i % 2 == 0 { &first } else { &second }.begin_call()).collect();
+            assert_eq!(begun.len(), calls::OF_ONE_GUEST);
+            drop((first, second));
+            assert!(connect(uid).begin_call().is_none(), "hanging up frees no call that goes on");
+            open.push(begun);
+        }
+        let _other = connect(2000).begin_call().expect("a call of somebody else");
+        drop(open);
+        assert!(connect(1000).begin_call().is_some());
+        assert_eq!(guests.by_guest.lock().unwrap().len(), 1, "who is gone is forgotten");
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 //! The transport is a seam: services and callers see [`Peer`], [`tls::Holder`], `Routes` and `Channel` only. What listens and
 //! what dials is behind [`server::serve`] and [`client::connect`], [`tls::serve`] and [`tls::Identity::connect`].
 
+mod calls;
 pub mod client;
 pub mod limits;
 mod running;
@@ -13,7 +14,7 @@ pub mod tls;
 mod tests;
 
 /// Largest message in either direction, in bytes. Every service is made with
-/// `.max_decoding_message_size(MAX_MESSAGE)`.
+/// `.max_decoding_message_size(MAX_MESSAGE)`; of what a guest sends, most methods take far less (`calls`).
 pub const MAX_MESSAGE: usize = 256 * 1024;
 
 /// Longest path of a Unix socket, in bytes: `sun_path` of unix(7) holds 108 with the closing zero.

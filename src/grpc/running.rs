@@ -1,30 +1,21 @@
 //! What all servers share, whatever they listen on: routes, limits, health, reflection, and how they end.
 
+use super::calls::{self, Visitor};
 use super::server::ServeError;
 use crate::wire;
-use axum::extract::Request;
-use axum::middleware::Next;
-use axum::response::Response;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tonic::Status;
 use tonic::service::Routes;
 use tonic::transport::server::Connected;
 
-/// Streams at once on one connection.
-const MAX_STREAMS: u32 = 32;
-/// Longest until an answer begins.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// How often an idle connection is tried, and how long the answer may take.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Longest that open calls may take once the server is to stop.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
-/// The one call whose answer begins when its stream ends.
-const UNTIMED: &str = "/zeta.bft.v1.WardenService/Submit";
 
 /// How far a server is. Only ever rises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,14 +52,17 @@ impl Running {
     ) -> Result<Self, ServeError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        I: Clone + Send + Sync + Unpin + 'static,
+        I: Visitor + Unpin,
     {
         let (health, health_service) = tonic_health::server::health_reporter();
         let routes = routes.add_service(health_service).add_service(reflection(services).build_v1()?);
-        let routes = Routes::from(routes.into_axum_router().layer(axum::middleware::from_fn(limit_time)));
+        let routes = Routes::from(routes.into_axum_router().layer(axum::middleware::from_fn(calls::limit::<I>)));
         let (phase, phases) = watch::channel(Phase::Serving);
         let server = tonic::transport::Server::builder()
-            .max_concurrent_streams(MAX_STREAMS)
+            .max_concurrent_streams(calls::OF_ONE_CONNECTION)
+            .initial_stream_window_size(calls::STREAM_WINDOW)
+            .initial_connection_window_size(calls::CONNECTION_WINDOW)
+            .http2_max_header_list_size(calls::HEADERS)
             .http2_keepalive_interval(Some(KEEP_ALIVE))
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
             .add_routes(routes)
@@ -119,15 +113,6 @@ fn reflection<'a>(services: &[&'static str]) -> tonic_reflection::server::Builde
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .with_service_name("grpc.health.v1.Health");
     services.iter().fold(builder, |builder, name| builder.with_service_name(*name))
-}
-
-async fn limit_time(request: Request, next: Next) -> Response {
-    if request.uri().path() == UNTIMED {
-        return next.run(request).await;
-    }
-    tokio::time::timeout(ANSWER_LIMIT, next.run(request))
-        .await
-        .unwrap_or_else(|_| Status::deadline_exceeded("no answer in time").into_http())
 }
 
 /// A connection that may be cut, with whom it is to. What else is dropped with it is up to `I`.

@@ -2,9 +2,10 @@
 //!
 //! * A socket that a dead process left behind is replaced; one that a running process serves is never taken over.
 //! * Every connection's process is known ([`peer`]) before a byte of it is read; one that the kernel will not name is closed.
-//! * Connections (of each user, and of all), streams, message sizes, and the time until an answer begins are bounded. Streams themselves may live
-//!   for ever: HTTP/2 pings find the dead ones.
+//! * Connections and calls (of each user, and of all), message sizes, and the time until an answer begins are bounded (`calls`).
+//!   Streams themselves may live for ever: HTTP/2 pings find the dead ones.
 
+use super::calls::Visitor;
 use super::limits::{Guests, Place, Sparing};
 use super::running::{Accepted, Phase, Running, reached};
 use super::{MAX_SOCKET_PATH, Peer};
@@ -123,7 +124,15 @@ pub fn peer<T>(request: &tonic::Request<T>) -> Result<Peer, Status> {
 #[derive(Clone)]
 struct Guest {
     peer: Peer,
-    _place: Arc<Place<u32>>,
+    place: Arc<Place<u32>>,
+}
+
+impl Visitor for Guest {
+    type Guest = u32;
+
+    fn place(&self) -> &Arc<Place<u32>> {
+        &self.place
+    }
 }
 
 fn listen(path: &Path, mode: u32) -> Result<(UnixListener, u64), ServeError> {
@@ -198,7 +207,7 @@ async fn accept(
         };
         match connection {
             Ok((stream, peer, Some(place))) => {
-                let guest = Guest { peer, _place: Arc::new(place) };
+                let guest = Guest { peer, place: Arc::new(place) };
                 let connection = Accepted::new(stream, guest, reached(phases.clone(), Phase::Cut));
                 if accepted.send(Ok(connection)).await.is_err() {
                     return;

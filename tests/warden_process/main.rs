@@ -3,6 +3,7 @@
 //! shell runs inside the test, with a PID 1 that takes the test for an agent.
 
 mod agents;
+mod memory;
 mod node;
 mod rotation;
 

@@ -61,6 +61,14 @@ impl Node {
         Process(self.command().stderr(Stdio::null()).spawn().unwrap())
     }
 
+    /// Starts another daemon on this folder.
+    pub fn start_other(&self, arguments: &[&str]) -> Process {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_zeta-bft"));
+        command.arg("--dir").arg(self.paths.dir().unwrap()).args(arguments);
+        command.env_remove("ZETA_BFT_DIR").env_remove("NOTIFY_SOCKET").stdin(Stdio::null()).stdout(Stdio::null());
+        Process(command.stderr(Stdio::null()).spawn().unwrap())
+    }
+
     /// Starts one that tells the service manager at `notify` how it is.
     pub fn start_telling(&self, notify: &Path) -> Process {
         Process(self.command().env("NOTIFY_SOCKET", notify).stderr(Stdio::null()).spawn().unwrap())
@@ -130,6 +138,13 @@ pub struct Process(Child);
 impl Process {
     fn pid(&self) -> rustix::process::Pid {
         rustix::process::Pid::from_child(&self.0)
+    }
+
+    /// Its resident memory, in KiB.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a living process has memory");
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     pub async fn drained(&mut self) -> ExitStatus {

@@ -3,6 +3,7 @@
 use super::identity::Identity;
 use super::{HANDSHAKE_LIMIT, HANDSHAKES, Holder, Outcome};
 use crate::clock;
+use crate::grpc::calls::Visitor;
 use crate::grpc::limits::{Guests, Place, Sparing};
 use crate::grpc::running::{Accepted, Phase, Running, reached};
 use crate::grpc::server::ServeError;
@@ -58,7 +59,15 @@ impl Drop for TcpServer {
 #[derive(Clone)]
 pub(super) struct Guest {
     pub(super) holder: Holder,
-    _place: Arc<Place<Holder>>,
+    place: Arc<Place<Holder>>,
+}
+
+impl Visitor for Guest {
+    type Guest = Holder;
+
+    fn place(&self) -> &Arc<Place<Holder>> {
+        &self.place
+    }
 }
 
 /// Who sent a request over TCP; `None` when it came another way.
@@ -184,7 +193,7 @@ impl Door {
                 () = end => {}
             }
         };
-        let guest = Guest { holder, _place: Arc::new(place) };
+        let guest = Guest { holder, place: Arc::new(place) };
         self.accepted.send(Ok(Accepted::new(stream, guest, cut))).await.map_err(|_| Outcome::Broken)
     }
 }
