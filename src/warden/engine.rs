@@ -107,10 +107,14 @@ impl<B: Backend> Engine<B> {
             watchdog.pet();
             self.show_gauges();
             let nap = self.nap();
+            let mut first = Vec::new();
             let input = tokio::select! {
                 biased;
                 () = &mut shutdown => break Ok(()),
-                Some(input) = self.parts.returns.1.recv() => Some(input),
+                Some(input) = self.parts.returns.1.recv() => {
+                    first = heard_before(&input, &mut inbox.answers);
+                    Some(input)
+                }
                 event = units.recv() => match event {
                     Some(BackendEvent::Unit(subject, state)) => Some(WardenInput::UnitChanged { subject, state }),
                     Some(BackendEvent::Stopping(stopping)) => Some(WardenInput::SystemStopping(stopping)),
@@ -129,7 +133,7 @@ impl<B: Backend> Engine<B> {
                 self.step(WardenInput::Resumed);
                 stepped = true;
             }
-            if let Some(input) = input {
+            for input in first.into_iter().chain(input) {
                 self.step(input);
             }
             stepped |= self.step_when_due();
@@ -339,6 +343,13 @@ impl<B: Backend> Engine<B> {
         let background = Background { roster, policy, isolation: *isolation, now };
         self.parts.metrics.set_view(&inspect::quorum(&self.core.view(now), background, None, |_| None));
     }
+}
+
+/// The answers to be stepped before what comes back: a reading of the CPU judges a silence, so every answer that lies here by
+/// now goes first. Those and no more, so that no flood of answers keeps what comes back waiting.
+fn heard_before(back: &WardenInput, answers: &mut mpsc::Receiver<WardenInput>) -> Vec<WardenInput> {
+    let heard = if matches!(back, WardenInput::CpuRead { .. }) { answers.len() } else { 0 };
+    (0..heard).map_while(|_| answers.try_recv().ok()).collect()
 }
 
 /// Why an engine ended by itself.

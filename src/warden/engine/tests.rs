@@ -1,12 +1,14 @@
 use super::*;
 use crate::backend::ActReport;
+use crate::metrics::Format;
 use crate::protocol::evidence::UnitState;
 use crate::protocol::policy::{Mode, Timing};
 use crate::protocol::record::OperatorOrder;
 use crate::protocol::roster::fixture::{key, roster};
-use crate::protocol::types::{BootId, Digest, SubjectName};
+use crate::protocol::types::{BootId, Digest, Nonce, SubjectName};
 use crate::protocol::warden::{PeerUnit, Recovered, WardenConfig};
 use std::sync::Mutex;
+use std::task::Poll;
 use tokio::sync::watch;
 
 /// A PID 1 of which nothing is heard.
@@ -39,8 +41,10 @@ impl Backend for Silent {
 
 /// The other ends of an engine's queues.
 struct Ends {
+    answers: mpsc::Sender<WardenInput>,
     calls: mpsc::Sender<Call>,
-    _idle: [mpsc::Sender<WardenInput>; 3],
+    returns: mpsc::UnboundedSender<WardenInput>,
+    _idle: [mpsc::Sender<WardenInput>; 2],
 }
 
 /// An engine without a disk, on which nothing happens by itself but what `recovered` brings.
@@ -66,7 +70,7 @@ fn engine(recovered: Recovered) -> (Engine<Silent>, Inbox, Ends) {
         calls: calls_in,
         news: watch::channel(()).0,
     };
-    let ends = Ends { calls, _idle: [answers, votes, statements] };
+    let ends = Ends { answers, calls, returns: returns.0.clone(), _idle: [votes, statements] };
     let parts = Parts {
         roster: Arc::clone(&roster),
         policy: Arc::clone(&policy),
@@ -110,4 +114,41 @@ async fn looks_without_end_keep_no_deadline_waiting() {
     let mut over = false;
     engine.run(inbox, async { over = heard.await.unwrap() }).await.unwrap();
     assert!(over, "the hold's end was never stepped");
+}
+
+/// Until it is asked again.
+fn one_turn() -> impl Future<Output = ()> {
+    let mut asked = false;
+    std::future::poll_fn(move |_| if std::mem::replace(&mut asked, true) { Poll::Ready(()) } else { Poll::Pending })
+}
+
+#[tokio::test]
+async fn an_answer_that_was_heard_goes_before_the_reading_that_judges_the_silence() {
+    let (engine, inbox, ends) = engine(Recovered::default());
+    let nonce = Nonce([1; 16]);
+    ends.returns.send(WardenInput::CpuRead { nonce, reading: None }).unwrap();
+    assert!(ends.answers.try_send(WardenInput::ChallengeAnswered { pid: 7, nonce }).is_ok());
+    let metrics = engine.parts.metrics.exposition();
+    engine.run(inbox, one_turn()).await.unwrap();
+    let told = metrics.render(Format::Text);
+    assert!(told.contains("zeta_bft_statements_rejected_total{reason=\"unasked_answer\"} 1"), "{told}");
+}
+
+#[tokio::test]
+async fn what_comes_back_waits_for_no_more_answers_than_were_heard_by_then() {
+    let nonce = Nonce([1; 16]);
+    let answer = |pid| WardenInput::ChallengeAnswered { pid, nonce };
+    let (answers, mut heard) = mpsc::channel(8);
+    (1..=2).for_each(|pid| answers.try_send(answer(pid)).unwrap());
+    let reading = WardenInput::CpuRead { nonce, reading: None };
+    let mut before = |back: &WardenInput| -> Vec<u32> {
+        let pid =
+            |input| if let WardenInput::ChallengeAnswered { pid, .. } = input { pid } else { panic!("{input:?}") };
+        heard_before(back, &mut heard).into_iter().map(pid).collect()
+    };
+    assert!(before(&WardenInput::Synced(JournalHead::default())).is_empty(), "a sync judges nobody");
+    assert_eq!(before(&reading), [1, 2]);
+    answers.try_send(answer(3)).unwrap();
+    assert_eq!(before(&reading), [3]);
+    assert!(before(&reading).is_empty());
 }
