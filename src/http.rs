@@ -4,7 +4,8 @@
 //! * `/livez` and `/readyz` are latches ([`Health`]): 200 `ok`, or 503 with the reason as plain text.
 //! * The bound address is written down for those who look for it. Where it cannot be, as on a full `/run`, that is said, and
 //!   keeps no daemon from its work.
-//! * Strangers on loopback cannot hurt the daemon: connections are limited in number and in time, and only GET is known.
+//! * Strangers on loopback cannot hurt the daemon: connections are limited in number and in time, and only GET is known, one at
+//!   a time on each: who begins to speak HTTP/2, which would have hundreds, is hung up on.
 
 use crate::files;
 use crate::metrics::{Exposition, Format};
@@ -30,6 +31,8 @@ use tokio::time::Sleep;
 const CONNECTIONS: usize = 32;
 /// Longest life of a connection: a scraper that keeps it alive connects again.
 const CONNECTION_LIFE: Duration = Duration::from_secs(60);
+/// How HTTP/2 begins (RFC 9113, 3.4), and no method that is known here.
+const HTTP_2: &[u8] = b"PRI";
 /// How often an address that somebody else holds is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// How long answers under way may take once the daemon drains.
@@ -264,7 +267,7 @@ impl axum::serve::Listener for Limited {
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         let permit = Arc::clone(&self.free).acquire_owned().await.expect("the semaphore is never closed");
         let (stream, addr) = axum::serve::Listener::accept(&mut self.listener).await;
-        (Connection { stream, life: Box::pin(tokio::time::sleep(CONNECTION_LIFE)), _permit: permit }, addr)
+        (Connection { stream, life: Box::pin(tokio::time::sleep(CONNECTION_LIFE)), heard: 0, _permit: permit }, addr)
     }
 
     fn local_addr(&self) -> std::io::Result<SocketAddr> {
@@ -275,12 +278,27 @@ impl axum::serve::Listener for Limited {
 struct Connection {
     stream: TcpStream,
     life: Pin<Box<Sleep>>,
+    /// Bytes of [`HTTP_2`] that it began with so far; [`usize::MAX`] once it began with something else.
+    heard: usize,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Connection {
     fn spent(&mut self, cx: &mut Context<'_>) -> bool {
         self.life.as_mut().poll(cx).is_ready()
+    }
+
+    /// Whether it turns out to speak HTTP/2. The server would, too: whether its library can is for other parts of this program
+    /// to choose, and it does not ask.
+    fn speaks_http_2(&mut self, bytes: &[u8]) -> bool {
+        for byte in bytes {
+            match HTTP_2.get(self.heard) {
+                Some(next) if next == byte => self.heard += 1,
+                Some(_) => self.heard = usize::MAX,
+                None => break,
+            }
+        }
+        self.heard == HTTP_2.len()
     }
 }
 
@@ -289,7 +307,12 @@ impl AsyncRead for Connection {
         if self.spent(cx) {
             return Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if self.speaks_http_2(&buf.filled()[before..]) {
+            return Poll::Ready(Err(std::io::ErrorKind::Unsupported.into()));
+        }
+        read
     }
 }
 

@@ -127,3 +127,39 @@ async fn a_client_that_never_finishes_does_not_hold_up_the_drain() {
     drop(stop);
     tokio::time::timeout(std::time::Duration::from_secs(10), bound.task).await.expect("drains").expect("no panic");
 }
+
+#[tokio::test]
+async fn who_speaks_http_2_is_hung_up_on_however_slowly_it_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bound, _stop) = serve(dir.path().join("x.metrics"), &Health::starting()).await;
+    let addr = bound.addr;
+    let said = |parts: &'static [&'static [u8]]| async move {
+        let talk = move || {
+            let mut stream = TcpStream::connect(addr).expect("connects");
+            stream.set_nodelay(true).expect("sets");
+            stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).expect("sets");
+            for part in parts {
+                // It may have hung up already.
+                let _ = stream.write_all(part);
+                std::thread::yield_now();
+            }
+            let mut said = Vec::new();
+            match stream.read_to_end(&mut said) {
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+                Err(error) => panic!("it neither answers nor hangs up: {error}"),
+            }
+            said
+        };
+        tokio::task::spawn_blocking(talk).await.expect("no panic")
+    };
+    // The preface, and settings without any.
+    let whole: &'static [&'static [u8]] = &[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[0, 0, 0, 4, 0, 0, 0, 0, 0]];
+    let slow: &'static [&'static [u8]] =
+        &[b"P", b"R", b"I", b" * HTTP/2.0\r\n\r\n", b"SM\r\n\r\n", &[0, 0, 0, 4, 0, 0, 0, 0, 0]];
+    for parts in [whole, slow] {
+        let said = said(parts).await;
+        assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 4"), "{said:?}");
+    }
+    assert!(get(addr, "/livez", "*/*").await.starts_with("HTTP/1.1 200"), "everybody else is served");
+}
