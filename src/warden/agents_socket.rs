@@ -5,7 +5,7 @@
 //! * Of each unit there is one stream of statements and one of episodes: the newest ends the older. So the number of
 //!   streams, and with their rates the work that a flood can cause, is bounded by the configuration.
 //! * What exceeds a unit's rate is dropped before anything is verified, and the stream is not read for a while. A new stream
-//!   brings no new allowance, and costs a part of it.
+//!   brings no new allowance, and costs a part of it. Numbers and sessions have a rate of their own, and are refused beyond it.
 
 use super::mailbox::{Mailbox, Stopping};
 use crate::backend::{Backend, BackendError};
@@ -33,8 +33,12 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// A stream that exceeds its rate is left unread for so long.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Answers to challenges that one process may send a second; the warden asks one at a time.
+/// Answers to challenges that one unit may send a second; the warden asks one at a time.
 const ANSWERS_PER_SECOND: u32 = 20;
+/// Numbers and sessions that one unit may ask for a second: an agent asks for one of each when it starts or the warden does.
+const QUESTIONS_PER_SECOND: u32 = 2;
+/// How many of them may come at once.
+const QUESTIONS_AT_ONCE: u32 = 40;
 
 /// The service.
 pub struct AgentsSocket<B> {
@@ -43,6 +47,32 @@ pub struct AgentsSocket<B> {
     mailbox: Mailbox,
     metrics: WardenMetrics,
     submitters: Mutex<BTreeMap<SubjectName, Submitter>>,
+    allowances: Arc<Allowances>,
+}
+
+/// What units may still ask and answer, whatever streams they open.
+#[derive(Debug, Default)]
+struct Allowances(Mutex<BTreeMap<SubjectName, Allowance>>);
+
+#[derive(Debug)]
+struct Allowance {
+    answers: Admission,
+    questions: Admission,
+}
+
+impl Allowances {
+    fn admits(&self, unit: &SubjectName, of: impl FnOnce(&mut Allowance) -> &mut Admission) -> bool {
+        let mut allowances = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let allowance = allowances.entry(unit.clone()).or_insert_with(|| Allowance {
+            answers: Admission::new(ANSWERS_PER_SECOND, ANSWERS_PER_SECOND),
+            questions: Admission::new(QUESTIONS_PER_SECOND, QUESTIONS_AT_ONCE),
+        });
+        of(allowance).admit(clock::now())
+    }
+
+    fn admits_answer(&self, unit: &SubjectName) -> bool {
+        self.admits(unit, |allowance| &mut allowance.answers)
+    }
 }
 
 /// A unit's stream of statements, and what the unit may still send.
@@ -58,7 +88,7 @@ impl<B: Backend> AgentsSocket<B> {
 
     /// The service in front of the engine.
     pub fn new(backend: Arc<B>, policy: Arc<Policy>, mailbox: Mailbox, metrics: WardenMetrics) -> Self {
-        Self { backend, policy, mailbox, metrics, submitters: Mutex::default() }
+        Self { backend, policy, mailbox, metrics, submitters: Mutex::default(), allowances: Arc::default() }
     }
 
     /// What a server serves.
@@ -69,6 +99,12 @@ impl<B: Backend> AgentsSocket<B> {
     /// What the core judges an agent by. Nobody else gets so far: each caller takes one of few places there.
     async fn facts(&self, peer: Peer) -> Result<PeerFacts, Status> {
         let before = Some(self.agent(peer).await?);
+        if let Some(unit) = &before
+            && !self.allowances.admits(&unit.subject, |allowance| &mut allowance.questions)
+        {
+            self.reject("rate_limited");
+            return Err(Status::resource_exhausted(format!("{} asks too often", unit.subject)));
+        }
         let after = self.backend.unit_of(peer.pid).await.map_err(unseen)?;
         Ok(PeerFacts { uid: peer.uid, pid: peer.pid, before, after })
     }
@@ -241,9 +277,16 @@ impl<B: Backend> WardenService for AgentsSocket<B> {
         request: Request<Streaming<v1::ChallengeReply>>,
     ) -> Result<Response<Self::ChallengeStream>, Status> {
         let from = peer(&request)?;
-        self.main_process(from).await?;
+        let unit = self.main_process(from).await?.subject;
+        // The stream itself counts for one.
+        if !self.allowances.admits_answer(&unit) {
+            tokio::time::sleep(PAUSE).await;
+        }
         let challenges = self.mailbox.open_line(from.pid).await?;
-        tokio::spawn(hear(request.into_inner(), from.pid, self.mailbox.clone()));
+        let allowances = Arc::clone(&self.allowances);
+        tokio::spawn(hear(request.into_inner(), from.pid, self.mailbox.clone(), move || {
+            allowances.admits_answer(&unit)
+        }));
         let challenges =
             ReceiverStream::new(challenges).map(|nonce| Ok(v1::ChallengeRequest { nonce: nonce.0.to_vec() }));
         Ok(Response::new(Box::pin(challenges)))
@@ -251,10 +294,9 @@ impl<B: Backend> WardenService for AgentsSocket<B> {
 }
 
 /// Passes the answers of one process on, under the process id that the kernel gave for its connection.
-async fn hear(mut replies: Streaming<v1::ChallengeReply>, pid: u32, mailbox: Mailbox) {
-    let mut admission = Admission::new(ANSWERS_PER_SECOND, ANSWERS_PER_SECOND);
+async fn hear(mut replies: Streaming<v1::ChallengeReply>, pid: u32, mailbox: Mailbox, admits: impl Fn() -> bool) {
     while let Ok(Some(reply)) = replies.message().await {
-        if !admission.admit(clock::now()) {
+        if !admits() {
             tokio::time::sleep(PAUSE).await;
             continue;
         }
@@ -263,5 +305,21 @@ async fn hear(mut replies: Streaming<v1::ChallengeReply>, pid: u32, mailbox: Mai
         if mailbox.challenge_answered(pid, nonce).await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_have_one_rate_for_each_unit() {
+        let (allowances, otto) = (Allowances::default(), SubjectName::new("otto").unwrap());
+        let begun = clock::now();
+        let admitted = (0..1000).filter(|_| allowances.admits_answer(&otto)).count();
+        let seconds = usize::try_from(clock::now().saturating_since(begun).as_secs()).unwrap() + 1;
+        let most = usize::try_from(ANSWERS_PER_SECOND).unwrap() * (seconds + 1);
+        assert!(admitted <= most, "{admitted} answers in {seconds} s");
+        assert!(allowances.admits_answer(&SubjectName::new("vera").unwrap()), "the others keep theirs");
     }
 }

@@ -252,3 +252,25 @@ async fn an_open_stream_does_not_hold_up_the_drain() {
     assert!(took.as_millis() < 900, "the drain took {took:?}");
     drop(held);
 }
+
+#[tokio::test]
+async fn an_agent_that_asks_without_end_is_refused_beyond_its_rate_over_whichever_connection() {
+    with_warden(async |node, mut first| {
+        node.ready().await;
+        let mut second = node.agents().await;
+        let (mut given, mut refused) = (0, 0);
+        let begun = clock::now();
+        while given + refused < 400 {
+            for warden in [&mut first, &mut second] {
+                match warden.nonce(v1::NonceRequest {}).await {
+                    Ok(_) => given += 1_u64,
+                    Err(status) if status.code() == Code::ResourceExhausted => refused += 1,
+                    Err(status) => panic!("{status}"),
+                }
+            }
+        }
+        let seconds = clock::now().saturating_since(begun).as_secs() + 1;
+        assert!((40..=40 + 2 * seconds).contains(&given), "{given} in {seconds} s, {refused} refused");
+    })
+    .await;
+}
