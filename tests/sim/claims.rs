@@ -2,6 +2,7 @@
 //! a damaged journal can bring about.
 
 use crate::actors::{self, Guise};
+use crate::campaign::lived;
 use crate::k3s::Ailment;
 use crate::pid1::{Breath, Fate};
 use crate::schedule::{Fault, LIAR, Liars, Meddling, Plan, foreign, k3s, persona};
@@ -61,6 +62,16 @@ fn a_silent_process_is_replaced_within_patience_and_challenge() {
             assert!(took <= 3 * S, "seed {seed}: {subject} took {took:?}");
             world.run_for(4 * S);
         }
+    }
+}
+
+/// Seeds that once broke a rule, with what was mended.
+#[test]
+fn seeds_that_once_broke_a_rule_break_none() {
+    // A guardian took the older of two sessions that answered its two requests, and was never heard again.
+    for seed in [63_635] {
+        let run = lived(seed, World::new(seed, Plan::hostile(seed)));
+        assert_eq!(run.violation, None, "seed {seed}");
     }
 }
 

@@ -45,7 +45,8 @@ impl<C: StatementCodec> Guardian<C> {
         let own = session.persona == self.config.persona
             && session.session_key == self.config.session_key.public()
             && session.boot == self.config.boot;
-        if !own || !newer || self.link != Link::Asked {
+        // A warden that was away may answer two requests at once: the newer session is the one that it listens to.
+        if !own || !newer || self.link == Link::Down {
             return reject(if own { "stale_session" } else { "wrong_author" }, None, out);
         }
         self.session = Some(session);

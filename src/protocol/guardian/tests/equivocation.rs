@@ -130,9 +130,17 @@ fn a_proof_is_checked_before_it_counts_and_spread_once() {
 }
 
 #[test]
-fn a_session_that_is_older_or_was_not_asked_for_is_refused() {
+fn of_two_sessions_that_answer_two_requests_the_newer_is_spoken_under() {
     let mut alone = Alone::well();
-    // Newer, but nobody asked.
+    alone.step(GuardianInput::SessionOpened(mint("lior", &session_key("lior"), 11)));
+    assert!(alone.out.contains(&GuardianEffect::Event(GuardianEvent::SessionOpened)) && alone.rejected().is_empty());
+}
+
+#[test]
+fn a_session_that_is_older_or_comes_without_a_warden_is_refused() {
+    let mut alone = Alone::well();
+    // Newer, but nobody is there.
+    alone.step(GuardianInput::WardenLost);
     alone.step(GuardianInput::SessionOpened(mint("lior", &session_key("lior"), 11)));
     // Asked for, but older, and the very same.
     for number in [9, 10] {
