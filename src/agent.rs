@@ -5,12 +5,13 @@
 //!   an agent whose guardian is wedged does not answer.
 //! * Every observation is the agent's own: PID 1's word, pings and ticks of every wrapper, each on a connection whose
 //!   process the kernel names.
-//! * What peers send is cut to a rate per connection before anything is verified, and waits in bounded queues in which
-//!   votes come first; own observations and the warden's word do not wait behind it.
+//! * What peers send is cut to a rate per peer before anything is verified, and waits in bounded queues in which votes come
+//!   first; own observations and the warden's word do not wait behind it, and a challenge waits behind nothing.
 //! * Every connection is made anew after a break, with backoff. No vendor is ever asked for anything.
 
 mod inspect;
 mod k3s;
+mod lines;
 mod mind;
 mod peers;
 mod receipt;

@@ -1,5 +1,10 @@
 //! The one task that owns the guardian: inputs in, effects out, deadlines kept, challenges answered.
+//!
+//! * A challenge is taken before all else, then what this process observed and the warden's word, then what is new about the
+//!   lines to peers (one change of each, see `lines`), then what peers say.
+//! * Nobody outside this process and the warden can keep the first two full.
 
+use super::lines::{self, Change, Changes, LineNews, LineTeller, Words};
 use super::peers::{self, Gossip, PeerLine};
 use super::warden::WardenLine;
 use crate::clock;
@@ -20,6 +25,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 use tracing::{debug, error, info, warn};
 
+/// Challenges that may wait: the warden asks one at a time.
+const CHALLENGES: usize = 4;
 /// Own observations and the warden's word that may wait.
 const SENSES: usize = 256;
 /// Votes of peers that may wait.
@@ -40,10 +47,8 @@ pub(super) enum Message {
     WardenUp { nonce: Nonce, line: WardenLine },
     /// It broke, or could not be had.
     WardenDown,
-    /// A line to a peer stands.
-    PeerUp { persona: PersonaId, line: PeerLine },
-    /// That line broke.
-    PeerDown { persona: PersonaId, number: u64 },
+    /// Lines to peers stand, or broke.
+    Lines(Changes),
     /// A peer fetches a statement.
     Fetch { session_key: PublicKey, seq: u64, answer: oneshot::Sender<Option<(Envelope, Envelope)>> },
     /// Somebody wants to look.
@@ -58,7 +63,9 @@ pub(super) struct Gone;
 /// Where messages to the guardian's task are put.
 #[derive(Clone, Debug)]
 pub(super) struct Mouth {
+    challenges: mpsc::Sender<Message>,
     senses: mpsc::Sender<Message>,
+    pub(super) lines: LineTeller,
     peers: InboxSender<Message>,
     visitors: Visitors,
 }
@@ -66,18 +73,43 @@ pub(super) struct Mouth {
 /// Where it takes them from.
 #[derive(Debug)]
 pub(super) struct Ears {
+    challenges: mpsc::Receiver<Message>,
     senses: mpsc::Receiver<Message>,
+    lines: LineNews,
     peers: Inbox<Message>,
 }
 
 /// Both ends.
 pub(super) fn open() -> (Mouth, Ears) {
+    let (challenge, challenges) = mpsc::channel(CHALLENGES);
     let (sense, senses) = mpsc::channel(SENSES);
+    let (teller, lines) = lines::open();
     let (sender, peers) = inbox(VOTES, OTHERS);
-    (Mouth { senses: sense, peers: sender, visitors: Visitors::default() }, Ears { senses, peers })
+    let visitors = Visitors::default();
+    let mouth = Mouth { challenges: challenge, senses: sense, lines: teller, peers: sender, visitors };
+    (mouth, Ears { challenges, senses, lines, peers })
+}
+
+impl Ears {
+    /// The next message, or `None` after a nap. Cancel safe.
+    async fn next(&mut self, nap: Duration) -> Option<Message> {
+        tokio::select! {
+            biased;
+            Some(challenge) = self.challenges.recv() => Some(challenge),
+            Some(sense) = self.senses.recv() => Some(sense),
+            changes = self.lines.next() => Some(Message::Lines(changes)),
+            Some(heard) = self.peers.recv() => Some(heard),
+            () = tokio::time::sleep(nap) => None,
+        }
+    }
 }
 
 impl Mouth {
+    /// The warden asks: taken before all else.
+    pub(super) async fn challenge(&self, nonce: Nonce, replies: mpsc::Sender<v1::ChallengeReply>) -> Result<(), Gone> {
+        self.challenges.send(Message::Challenge { nonce, replies }).await.map_err(|_| Gone)
+    }
+
     /// What this process observed itself or heard from the warden: never lost, and never behind what peers say.
     pub(super) async fn sense(&self, message: Message) -> Result<(), Gone> {
         self.senses.send(message).await.map_err(|_| Gone)
@@ -102,7 +134,9 @@ pub(super) struct Mind<C: StatementCodec> {
     guardian: Guardian<C>,
     gossip: Arc<Gossip>,
     warden: Option<WardenLine>,
-    peers: BTreeMap<PersonaId, PeerLine>,
+    /// With the number of each.
+    peers: BTreeMap<PersonaId, (u64, PeerLine)>,
+    words: Words,
     observers: BTreeMap<SubjectName, mpsc::Sender<Nonce>>,
     metrics: AgentMetrics,
     health: Health,
@@ -129,6 +163,7 @@ impl<C: StatementCodec> Mind<C> {
             gossip,
             warden: None,
             peers: BTreeMap::new(),
+            words: Words::default(),
             observers,
             metrics,
             health,
@@ -140,18 +175,12 @@ impl<C: StatementCodec> Mind<C> {
         }
     }
 
-    /// Runs until nobody can send any more.
+    /// Runs for ever.
     pub(super) async fn think(mut self, mut ears: Ears) {
         loop {
             let now = clock::now();
             let nap = self.guardian.next_deadline().map_or(NAP, |due| due.saturating_since(now).min(NAP));
-            let message = tokio::select! {
-                biased;
-                Some(sense) = ears.senses.recv() => Some(sense),
-                Some(heard) = ears.peers.recv() => Some(heard),
-                () = tokio::time::sleep(nap) => None,
-                else => return,
-            };
+            let message = ears.next(nap).await;
             self.notice_resume();
             if let Some(message) = message {
                 self.take(message);
@@ -180,23 +209,28 @@ impl<C: StatementCodec> Mind<C> {
                     self.step(GuardianInput::WardenLost);
                 }
             }
-            Message::PeerUp { persona, line } => {
-                info!(peer = %persona, "peer connected");
-                if self.peers.insert(persona.clone(), line).is_some() {
-                    self.step(GuardianInput::PeerLost(persona.clone()));
-                }
-                self.step(GuardianInput::PeerConnected(persona));
-            }
-            Message::PeerDown { persona, number } => {
-                if self.peers.get(&persona).is_some_and(|line| line.number == number) {
-                    info!(peer = %persona, "peer lost");
-                    self.peers.remove(&persona);
-                    self.step(GuardianInput::PeerLost(persona));
-                }
-            }
+            Message::Lines(changes) => changes.into_iter().for_each(|(peer, change)| self.change_line(peer, change)),
             // Who hung up needs no answer.
             Message::Fetch { session_key, seq, answer } => drop(answer.send(self.guardian.held(&session_key, seq))),
             Message::Look(answer) => drop(answer.send(self.guardian.view(clock::now()))),
+        }
+    }
+
+    fn change_line(&mut self, persona: PersonaId, Change { number, line }: Change) {
+        if let Some(line) = line {
+            if let Some(unsaid) = self.words.say(&persona, clock::now()) {
+                info!(peer = %persona, unsaid, "peer connected");
+            }
+            if self.peers.insert(persona.clone(), (number, line)).is_some() {
+                self.step(GuardianInput::PeerLost(persona.clone()));
+            }
+            self.step(GuardianInput::PeerConnected(persona));
+        } else if self.peers.get(&persona).is_some_and(|(held, _)| *held <= number) {
+            if let Some(unsaid) = self.words.say(&persona, clock::now()) {
+                info!(peer = %persona, unsaid, "peer lost");
+            }
+            self.peers.remove(&persona);
+            self.step(GuardianInput::PeerLost(persona));
         }
     }
 
@@ -236,10 +270,15 @@ impl<C: StatementCodec> Mind<C> {
             GuardianEffect::ToWarden(statement) => self.submit(Submission::Statement((&statement).into())),
             GuardianEffect::ProofToWarden(proof) => self.submit(Submission::Proof((&proof).into())),
             GuardianEffect::ReceiptToWarden(receipt) => self.submit(Submission::Receipt((&receipt).into())),
-            GuardianEffect::Broadcast(statement) => self.peers.values().for_each(|peer| peer.send(&statement)),
-            GuardianEffect::BroadcastProof(proof) => self.peers.values().for_each(|peer| peer.send_proof(&proof)),
+            GuardianEffect::Broadcast(statement) => self.peers.values().for_each(|(_, peer)| peer.send(&statement)),
+            GuardianEffect::BroadcastProof(proof) => self.peers.values().for_each(|(_, peer)| peer.send_proof(&proof)),
+            GuardianEffect::ProofToPeer(persona, proof) => {
+                if let Some((_, peer)) = self.peers.get(&persona) {
+                    peer.send_proof(&proof);
+                }
+            }
             GuardianEffect::ToPeer(persona, statement) => {
-                if let Some(peer) = self.peers.get(&persona) {
+                if let Some((_, peer)) = self.peers.get(&persona) {
                     peer.send(&statement);
                 }
             }
@@ -327,5 +366,25 @@ pub(super) fn heard(from: &PersonaId, message: v1::PeerMessage) -> Result<(Lane,
             Ok((Lane::Other, Message::Input(GuardianInput::ProofFromPeer(proof))))
         }
         Some(Kind::Hello(_)) | None => Err("malformed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_challenge_is_taken_before_all_that_waits() {
+        let (mouth, mut ears) = open();
+        let lost = || Message::Input(GuardianInput::WardenLost);
+        while mouth.offer(Lane::Vote, lost()).is_ok() {}
+        while mouth.offer(Lane::Other, lost()).is_ok() {}
+        for _ in 0..SENSES {
+            mouth.sense(Message::WardenDown).await.unwrap();
+        }
+        let (replies, _reader) = mpsc::channel(1);
+        mouth.challenge(Nonce([1; 16]), replies).await.unwrap();
+        assert!(matches!(ears.next(NAP).await, Some(Message::Challenge { .. })));
+        assert!(matches!(ears.next(NAP).await, Some(Message::WardenDown)));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! * The process at the other end must be the main process of the agent unit that it claims to be, by PID 1's word to this
 //!   agent, and of the configured user. So no stranger can push a peer off its line; what the peer says proves itself.
-//! * The newest line of a peer replaces an older one.
+//! * The newest line of a peer replaces an older one. To take one costs a part of what the peer may send, as at the warden's
+//!   socket; who has nothing left gets none. So nobody is kept busy, or made deaf to others, by lines that come and go.
 //! * A peer that does not keep up loses statements, never the guardian its time.
 
 use super::mind::{self, Message, Mouth};
@@ -26,7 +27,6 @@ use crate::wire::v1::peer_service_client::PeerServiceClient;
 use crate::wire::v1::peer_service_server::{PeerService, PeerServiceServer};
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -46,29 +46,28 @@ const OUTGOING: usize = 128;
 const GOOD: Duration = Duration::from_secs(5);
 /// A stream that exceeds its rate is left unread for so long.
 const PAUSE: Duration = Duration::from_millis(20);
-
-static LINES: AtomicU64 = AtomicU64::new(1);
+/// A peer that takes lines too fast waits so long for each refusal: its streams are bounded in number, so this bounds their
+/// rate. Below [`ANSWER_LIMIT`], so that it hears why.
+const REFUSAL: Duration = Duration::from_secs(1);
 
 /// The sending end of a line to a peer. The line ends with it.
 #[derive(Debug)]
 pub(super) struct PeerLine {
-    /// Tells a newer line from an older one.
-    pub(super) number: u64,
     outgoing: mpsc::Sender<v1::PeerMessage>,
     _hold: oneshot::Sender<()>,
 }
 
 /// The other two ends: what is to be sent, and whether the line was let go.
-struct PeerLineEnds {
+pub(super) struct PeerLineEnds {
     outgoing: ReceiverStream<v1::PeerMessage>,
-    let_go: oneshot::Receiver<()>,
+    pub(super) let_go: oneshot::Receiver<()>,
 }
 
 impl PeerLine {
-    fn greeting(me: &PersonaId) -> (Self, PeerLineEnds) {
+    pub(super) fn greeting(me: &PersonaId) -> (Self, PeerLineEnds) {
         let (outgoing, incoming) = mpsc::channel(OUTGOING);
         let (hold, let_go) = oneshot::channel();
-        let line = Self { number: LINES.fetch_add(1, Ordering::Relaxed), outgoing, _hold: hold };
+        let line = Self { outgoing, _hold: hold };
         line.put(Kind::Hello(v1::Hello { persona: me.as_str().to_owned() }));
         (line, PeerLineEnds { outgoing: ReceiverStream::new(incoming), let_go })
     }
@@ -212,9 +211,7 @@ impl Gossip {
         mut let_go: oneshot::Receiver<()>,
         mut incoming: Streaming<v1::PeerMessage>,
     ) -> Result<(), NoLine> {
-        let number = line.number;
-        let up = Message::PeerUp { persona: peer.clone(), line };
-        self.mouth.sense(up).await.map_err(|_| NoLine::Stopping)?;
+        let number = self.mouth.lines.up(peer.clone(), line).map_err(|_| NoLine::Stopping)?;
         let result = loop {
             let message = tokio::select! {
                 _ = &mut let_go => break Ok(()),
@@ -230,7 +227,7 @@ impl Gossip {
                 Err(status) => break Err(status.into()),
             }
         };
-        self.mouth.sense(Message::PeerDown { persona: peer, number }).await.map_err(|_| NoLine::Stopping)?;
+        self.mouth.lines.down(peer, number).map_err(|_| NoLine::Stopping)?;
         result
     }
 
@@ -331,6 +328,11 @@ impl PeerService for PeerSocket {
             return Err(Status::failed_precondition(format!("{} dials {claimed}, not the other way", gossip.me)));
         }
         gossip.check_caller(&claimed, &caller).map_err(|error| Status::permission_denied(error.to_string()))?;
+        if !gossip.admits(&claimed) {
+            gossip.reject("rate_limited", &claimed);
+            tokio::time::sleep(REFUSAL).await;
+            return Err(Status::resource_exhausted(format!("{claimed} takes too many lines")));
+        }
         let (line, PeerLineEnds { outgoing, let_go }) = PeerLine::greeting(&gossip.me);
         let gossip = Arc::clone(gossip);
         tokio::spawn(async move {

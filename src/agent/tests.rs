@@ -1,5 +1,6 @@
 //! An agent against a warden, wrappers and a PID 1 that the test plays, all over real sockets in one process.
 
+mod lines;
 mod tcp;
 
 use super::{Agent, AgentError, run};
@@ -25,7 +26,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::service::Routes;
@@ -93,10 +94,18 @@ impl Node {
 
     /// Plays the warden; what agents submit comes out of the receiver.
     fn play_warden(&self) -> (Server, mpsc::Receiver<Heard>) {
+        let (server, receiver, _) = self.play_asking_warden();
+        (server, receiver)
+    }
+
+    /// The same, and it asks every agent whatever number it is given.
+    fn play_asking_warden(&self) -> (Server, mpsc::Receiver<Heard>, watch::Sender<Nonce>) {
         let (heard, receiver) = mpsc::channel(1000);
-        let warden = FakeWarden { roster: Arc::clone(&self.roster), sessions: AtomicU32::new(1), heard };
+        let (ask, asked) = watch::channel(CHALLENGE);
+        let warden = FakeWarden { roster: Arc::clone(&self.roster), sessions: AtomicU32::new(1), heard, asked };
         let routes = Routes::new(WardenServiceServer::new(warden));
-        (serve(&self.settings.paths.warden_socket(), 0o600, &[SERVICE_NAME], routes).unwrap(), receiver)
+        let server = serve(&self.settings.paths.warden_socket(), 0o600, &[SERVICE_NAME], routes).unwrap();
+        (server, receiver, ask)
     }
 }
 
@@ -162,6 +171,7 @@ struct FakeWarden {
     roster: Arc<Roster>,
     sessions: AtomicU32,
     heard: mpsc::Sender<Heard>,
+    asked: watch::Receiver<Nonce>,
 }
 
 const CHALLENGE: Nonce = Nonce([9; 16]);
@@ -242,8 +252,21 @@ impl WardenService for FakeWarden {
                 }
             }
         });
-        let first = tokio_stream::once(Ok(v1::ChallengeRequest { nonce: CHALLENGE.0.to_vec() }));
-        Ok(Response::new(Box::pin(first.chain(tokio_stream::pending()))))
+        let (ask, questions) = mpsc::channel(1);
+        let mut asked = self.asked.clone();
+        tokio::spawn(async move {
+            loop {
+                let nonce = asked.borrow_and_update().0.to_vec();
+                if ask.send(Ok(v1::ChallengeRequest { nonce })).await.is_err() {
+                    return;
+                }
+                // Who no longer asks still listens.
+                if asked.changed().await.is_err() {
+                    ask.closed().await;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(questions))))
     }
 }
 

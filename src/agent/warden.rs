@@ -117,7 +117,7 @@ async fn hold_line(socket: &Path, mouth: &Mouth, stood: &mut bool) -> Result<std
             challenge = challenges.message() => {
                 let challenge = streamed("challenge", challenge)?;
                 let nonce = challenge_nonce("challenge", &challenge.nonce)?;
-                mouth.sense(Message::Challenge { nonce, replies: replies.clone() }).await?;
+                mouth.challenge(nonce, replies.clone()).await?;
             }
             Some(request) = wishes.recv() => opening = Box::pin(open_session(client.clone(), Some(request))),
             session = &mut opening => {

@@ -38,7 +38,12 @@ pub struct Admission {
 impl Admission {
     /// A full bucket: `rate` tokens a second (at least one), `burst` at once (at least one).
     pub fn new(rate: u32, burst: u32) -> Self {
-        let cost = SECOND / u64::from(rate.max(1));
+        Self::each(Duration::from_nanos(SECOND / u64::from(rate.max(1))), burst)
+    }
+
+    /// A full bucket: one token each `every` (at least a nanosecond), `burst` at once (at least one).
+    pub fn each(every: Duration, burst: u32) -> Self {
+        let cost = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX).max(1);
         let capacity = cost.saturating_mul(u64::from(burst.max(1)));
         Self { cost, capacity, credit: capacity, last: None }
     }

@@ -154,6 +154,8 @@ pub enum GuardianEffect {
     Broadcast(Envelope),
     /// Send a proof to every connected peer.
     BroadcastProof(EquivocationProof),
+    /// Send a proof to one peer.
+    ProofToPeer(PersonaId, EquivocationProof),
     /// Send a statement to one peer.
     ToPeer(PersonaId, Envelope),
     /// Fetch one statement from a peer, to compare it with what we hold.

@@ -265,6 +265,7 @@ impl Node {
                 // Between guardians nothing travels here: see the module doc.
                 GuardianEffect::Broadcast(_)
                 | GuardianEffect::BroadcastProof(_)
+                | GuardianEffect::ProofToPeer(..)
                 | GuardianEffect::ToPeer(..)
                 | GuardianEffect::Fetch { .. }
                 | GuardianEffect::Event(_) => {}

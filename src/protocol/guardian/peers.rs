@@ -6,8 +6,8 @@
 //!   latest word is taken in; everything goes into the [`StatementWindow`], where two statements of one number meet.
 //! * Heartbeats name what their author has of others. One that names another statement than ours makes us fetch that one
 //!   statement, and nothing else. The warden compares likewise, and shows what it has.
-//! * A proof, found or received, is checked whole, spread once, given to the warden, and costs its subject our ear until the
-//!   warden has minted it a newer session (after the operator readmitted it).
+//! * A proof, found or received, is checked whole, spread once, told to each peer that connects, given to the warden, and costs its
+//!   subject our ear until the warden has minted it a newer session (after the operator readmitted it).
 //! * What is kept of a peer is bounded: one window, one heartbeat, one proof.
 
 use super::super::equivocation::{GuardianStatement, Observed, StatementWindow};
@@ -55,8 +55,9 @@ impl<C: StatementCodec> Guardian<C> {
         if let Some(session) = &self.session {
             out.push(GuardianEffect::ToPeer(persona.clone(), session.envelope().clone()));
         }
-        // Proofs are few, and whoever knows one already passes it over.
-        out.extend(self.peers.values().filter_map(|peer| peer.proof.clone()).map(GuardianEffect::BroadcastProof));
+        // To nobody else: a liar that connects again and again must not make us spend what we may send to others.
+        let proofs = self.peers.values().filter_map(|peer| peer.proof.clone());
+        out.extend(proofs.map(|proof| GuardianEffect::ProofToPeer(persona.clone(), proof)));
     }
 
     pub(super) fn hear_peer(

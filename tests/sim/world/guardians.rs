@@ -177,6 +177,11 @@ impl World {
                     self.send_to_agent(from, peer, || GuardianInput::ProofFromPeer(proof.clone()));
                 }
             }
+            GuardianEffect::ProofToPeer(persona, proof) => {
+                if let Some(peer) = self.index_of_persona(&persona) {
+                    self.send_to_agent(from, peer, || GuardianInput::ProofFromPeer(proof.clone()));
+                }
+            }
             GuardianEffect::ToPeer(persona, envelope) => {
                 if let Some(peer) = self.index_of_persona(&persona) {
                     let from_persona = schedule::persona(index);

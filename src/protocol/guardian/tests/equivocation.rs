@@ -153,6 +153,23 @@ fn a_session_that_is_older_or_comes_without_a_warden_is_refused() {
 }
 
 #[test]
+fn a_peer_that_connects_again_and_again_makes_us_say_nothing_to_others() {
+    let mut alone = Alone::well();
+    let seq = alone.speaking.remove("otto").unwrap() - 1;
+    alone.peer("otto", heartbeat_of("otto", seq, 1, Vec::new()));
+    assert_eq!(alone.proofs(), 1);
+    alone.out.clear();
+    for _ in 0..3 {
+        alone.step(GuardianInput::PeerConnected(persona("vera")));
+    }
+    let told =
+        |effect: &&GuardianEffect| matches!(effect, GuardianEffect::ProofToPeer(to, _) if *to == persona("vera"));
+    assert_eq!(alone.out.iter().filter(told).count(), 3, "who connects may not know it yet");
+    assert_eq!(alone.proofs(), 0);
+    assert!(!alone.out.iter().any(|effect| matches!(effect, GuardianEffect::Broadcast(_))));
+}
+
+#[test]
 fn statements_of_another_author_key_or_connection_are_refused() {
     let mut alone = Alone::well();
     let next = alone.speaking["otto"];
