@@ -2,199 +2,17 @@
 
 use super::layout::{Witness, durable_witness, record_bytes};
 use super::*;
-use std::cell::RefCell;
 use std::os::unix::fs::PermissionsExt as _;
-use std::rc::Rc;
 
 mod forgery;
+mod memory_disk;
 mod recovery;
 
-/// What a write that was not synced may leave behind is decided in pieces of this size.
-const SECTOR: usize = 64;
+use memory_disk::{Dice, MemoryDisk, Trouble};
+
 const SALT: Salt = Salt::new(*b"a salt of tests.");
 /// Of what a compaction makes.
 const OTHER_SALT: Salt = Salt::new(*b"salt after that.");
-
-#[derive(Clone, Default)]
-struct Inode {
-    synced: Vec<u8>,
-    /// Written since: offset and bytes.
-    pending: Vec<(usize, Vec<u8>)>,
-}
-
-impl Inode {
-    fn now(&self) -> Vec<u8> {
-        let mut bytes = self.synced.clone();
-        self.pending.iter().for_each(|(at, new)| put(&mut bytes, *at, new));
-        bytes
-    }
-
-    fn after_power_loss(&self, dice: &mut Dice) -> Vec<u8> {
-        let mut bytes = self.synced.clone();
-        for (at, new) in &self.pending {
-            if new.len() > 64 * SECTOR {
-                // Zeros of an extension: present or not as a whole; which does not matter to anybody.
-                if dice.toss() {
-                    put(&mut bytes, *at, new);
-                }
-                continue;
-            }
-            for (index, piece) in new.chunks(SECTOR).enumerate() {
-                if dice.toss() {
-                    let cut = if dice.toss() { piece.len() } else { dice.below(piece.len() + 1) };
-                    put(&mut bytes, at + index * SECTOR, &piece[..cut]);
-                }
-            }
-        }
-        bytes
-    }
-}
-
-fn put(bytes: &mut Vec<u8>, at: usize, new: &[u8]) {
-    if bytes.len() < at + new.len() {
-        bytes.resize(at + new.len(), 0);
-    }
-    bytes[at..at + new.len()].copy_from_slice(new);
-}
-
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        self.0 >> 33
-    }
-    fn toss(&mut self) -> bool {
-        self.next().is_multiple_of(2)
-    }
-    fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next()).unwrap() % n
-    }
-}
-
-/// What goes wrong, counted in calls that change something.
-#[derive(Clone, Copy, PartialEq)]
-enum Trouble {
-    None,
-    /// The power goes at this call: before it, or after it was handed to the disk.
-    PowerLoss {
-        call: usize,
-        after: bool,
-    },
-    /// This call fails; everything later would work.
-    Error {
-        call: usize,
-    },
-}
-
-struct Model {
-    file: Option<Inode>,
-    beside: Option<Inode>,
-    /// The file's name still leads to this one until the folder is synced.
-    replaced: Option<Option<Inode>>,
-    calls: usize,
-    trouble: Trouble,
-    dead: bool,
-    /// No file grows beyond this.
-    capacity: usize,
-}
-
-#[derive(Clone)]
-struct MemoryDisk(Rc<RefCell<Model>>);
-
-impl MemoryDisk {
-    fn new(content: Option<Vec<u8>>) -> Self {
-        let file = content.map(|synced| Inode { synced, pending: Vec::new() });
-        let (calls, trouble, capacity) = (0, Trouble::None, usize::MAX);
-        Self(Rc::new(RefCell::new(Model { file, beside: None, replaced: None, calls, trouble, dead: false, capacity })))
-    }
-
-    fn with_trouble(self, trouble: Trouble) -> Self {
-        self.0.borrow_mut().trouble = trouble;
-        self
-    }
-
-    fn calls(&self) -> usize {
-        self.0.borrow().calls
-    }
-
-    /// What is found after the power came back; `None`: no file.
-    fn after_power_loss(&self, dice: &mut Dice) -> Option<Vec<u8>> {
-        let model = self.0.borrow();
-        let survivor = match &model.replaced {
-            Some(older) if dice.toss() => older.as_ref(),
-            _ => model.file.as_ref(),
-        };
-        survivor.map(|inode| inode.after_power_loss(dice))
-    }
-
-    fn change<T>(&self, apply: impl FnOnce(&mut Model) -> T) -> io::Result<T> {
-        let mut model = self.0.borrow_mut();
-        let call = model.calls;
-        model.calls += 1;
-        match model.trouble {
-            _ if model.dead => Err(io::Error::other("no power")),
-            Trouble::Error { call: at } if at == call => Err(io::Error::other("I/O error")),
-            Trouble::PowerLoss { call: at, after } if at == call => {
-                model.dead = true;
-                if after {
-                    apply(&mut model);
-                }
-                Err(io::Error::other("no power"))
-            }
-            _ => Ok(apply(&mut model)),
-        }
-    }
-}
-
-impl Disk for MemoryDisk {
-    fn read(&mut self) -> io::Result<Vec<u8>> {
-        Ok(self.0.borrow().file.as_ref().ok_or(io::ErrorKind::NotFound)?.now())
-    }
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.0.borrow().file.as_ref().ok_or(io::ErrorKind::NotFound)?.now().len() as u64)
-    }
-    fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        let at = usize::try_from(at).unwrap();
-        if at + bytes.len() > self.0.borrow().capacity {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        self.change(|model| model.file.as_mut().unwrap().pending.push((at, bytes.to_vec())))
-    }
-    fn extend(&mut self, len: u64) -> io::Result<()> {
-        let at = usize::try_from(Disk::size(self)?).unwrap();
-        self.write_at(at as u64, &vec![0; usize::try_from(len).unwrap().saturating_sub(at)])
-    }
-    fn sync(&mut self) -> io::Result<()> {
-        self.change(|model| {
-            let file = model.file.as_mut().unwrap();
-            file.synced = file.now();
-            file.pending.clear();
-        })
-    }
-    fn write_beside(&mut self, bytes: &[u8], len: u64) -> io::Result<()> {
-        let len = usize::try_from(len).unwrap();
-        if len > self.0.borrow().capacity {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let zeros = vec![0; len - bytes.len()];
-        let pending = vec![(0, bytes.to_vec()), (bytes.len(), zeros)];
-        self.change(|model| model.beside = Some(Inode { synced: Vec::new(), pending }))
-    }
-    fn sync_beside(&mut self) -> io::Result<()> {
-        self.change(|model| {
-            let beside = model.beside.as_mut().unwrap();
-            beside.synced = beside.now();
-            beside.pending.clear();
-        })
-    }
-    fn rename_beside(&mut self) -> io::Result<()> {
-        self.change(|model| model.replaced = Some(std::mem::replace(&mut model.file, model.beside.take())))
-    }
-    fn sync_folder(&mut self) -> io::Result<()> {
-        self.change(|model| model.replaced = None)
-    }
-}
 
 fn append<D: Disk>(journal: &mut Journal<D>, payload: &[u8]) -> Result<JournalHead, JournalError> {
     let head = journal.head();
@@ -212,7 +30,7 @@ fn synced(payloads: &[&[u8]]) -> (Vec<u8>, Vec<(usize, usize)>) {
         journal.sync().unwrap();
         places.push((begin as usize, journal.size() as usize));
     }
-    let mut bytes = disk.0.borrow().file.as_ref().unwrap().now();
+    let mut bytes = disk.now();
     bytes.truncate(journal.size() as usize);
     (bytes, places)
 }
@@ -465,7 +283,7 @@ fn a_full_disk_stops_no_repair_while_the_reserve_lasts() {
     let disk = MemoryDisk::new(None);
     let mut journal = Journal::create_on(disk.clone(), SALT).unwrap();
     let allocated = disk.size().unwrap();
-    disk.0.borrow_mut().capacity = usize::try_from(allocated).unwrap();
+    disk.grows_up_to(usize::try_from(allocated).unwrap());
     let intent = vec![7; 60_000];
     let mut written = 0;
     let error = loop {
@@ -488,7 +306,7 @@ fn a_full_disk_stops_no_repair_while_the_reserve_lasts() {
     assert_eq!(Journal::open_on(disk.clone()).unwrap().records.len(), written);
 
     // Space came back.
-    disk.0.borrow_mut().capacity = usize::MAX;
+    disk.grows_up_to(usize::MAX);
     let mut journal = Journal::open_on(disk).unwrap().journal;
     assert!(!journal.is_short_of_space());
     append(&mut journal, &intent).unwrap();

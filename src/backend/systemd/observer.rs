@@ -3,79 +3,33 @@
 //! Rules implemented here:
 //! * Nothing is polled. Units are read once, then followed by `PropertiesChanged`, `JobNew` and `JobRemoved`; a reload or a
 //!   change of unit files makes everything be read again.
-//! * A signal counts only when systemd itself sent it: its sender must be the unique name that owns
-//!   `org.freedesktop.systemd1`. Anybody on the bus can send a signal with any path to anybody.
-//! * systemd sends a unit's service properties before its unit properties; the state is formed after the second, so that it
-//!   is never half of one moment and half of another.
-//! * The answer to a question counts after every signal that came before it ([`Observer::attend`]). So a look is a glance
-//!   ([`bus::glance`]): what it says of run, state and job shows that no signal is missing. Where it contradicts them, all is
-//!   read anew.
+//! * A signal counts only when systemd itself sent it ([`signals`]).
+//! * The answer to a question counts after every signal that came before it ([`Observer::attend`], [`ask`]).
 //! * While the bus or systemd is away or reloads, every unit is unseen.
+
+mod ask;
+mod signals;
 
 use super::bus;
 use super::facts::{Clocks, Facts, Memory};
-use super::proxy::{FAIL, ManagerProxy, SYSTEMD, UNIT};
+use super::proxy::ManagerProxy;
 use super::watched::Watched;
-use crate::backend::{BackendError, BackendEvent};
+use crate::backend::BackendEvent;
 use crate::clock;
 use crate::grpc::limits::Sparing;
 use crate::protocol::evidence::UnitState;
-use crate::protocol::types::{BootId, Incarnation, SubjectName};
+use crate::protocol::types::{BootId, SubjectName};
+pub(super) use ask::{Ask, Job, Order};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::StreamExt as _;
-use zbus::Variant;
-use zbus::message::Type;
-use zbus::{Connection, Message, MessageStream};
+use zbus::{Connection, MessageStream};
 
 /// Signals that may wait while something else is done.
 const QUEUE: usize = 4096;
-/// How often a reading is made anew that a change overtook; then what was signalled counts.
-const READINGS: usize = 5;
-/// Ends of jobs that are remembered for a caller who asks late.
-const ENDED_JOBS: usize = 64;
-
-/// A question to the task that follows the bus.
-#[derive(Debug)]
-pub(super) enum Ask {
-    /// Read a unit now.
-    Read(SubjectName, oneshot::Sender<Result<UnitState, BackendError>>),
-    /// Read a unit, and queue a job for it at once if it is still what was voted on.
-    Order(Order, oneshot::Sender<Result<String, BackendError>>),
-    /// How a job ended, once it has.
-    Job(String, oneshot::Sender<String>),
-}
-
-/// Whether a state allows a job.
-pub(super) type Check = Box<dyn Fn(&UnitState) -> Result<(), BackendError> + Send>;
-
-/// A job for one unit.
-pub(super) struct Order {
-    pub(super) subject: SubjectName,
-    /// The run that it is for.
-    pub(super) run: Incarnation,
-    /// Whether the state, read right before, allows it.
-    pub(super) check: Check,
-    pub(super) job: Job,
-}
-
-impl std::fmt::Debug for Order {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} of {}", self.job, self.subject)
-    }
-}
-
-/// What is to be done with a unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Job {
-    Restart,
-    /// Forgets systemd's own start limit first.
-    ResetAndRestart,
-    Stop,
-}
 
 /// What others may do while a connection stands.
 #[derive(Clone, Debug)]
@@ -237,128 +191,6 @@ impl Observer {
         Ok(())
     }
 
-    async fn answer(&mut self, ask: Ask) -> Result<(), Lost> {
-        match ask {
-            Ask::Read(subject, answer) => {
-                let looked = self.look(&subject).await?;
-                let _ = answer.send(looked.map(|(_, state)| state));
-            }
-            Ask::Order(order, answer) => {
-                let ordered = self.order(order).await?;
-                let _ = answer.send(ordered);
-            }
-            Ask::Job(path, answer) => match self.ended_jobs.iter().find(|(job, _)| *job == path) {
-                Some((_, result)) => drop(answer.send(result.clone())),
-                None => {
-                    self.waiting.retain(|(_, caller)| !caller.is_closed());
-                    self.waiting.push((path, answer));
-                }
-            },
-        }
-        Ok(())
-    }
-
-    /// Asks PID 1 whether the system goes down, if a signal said that it may.
-    async fn ask_whether_stopping(&mut self) -> Result<(), Lost> {
-        while std::mem::take(&mut self.ask_whether_stopping) {
-            let manager = self.manager.clone();
-            self.stopping = self.attend(manager.system_state()).await?? == "stopping";
-            self.news.push(BackendEvent::Stopping(self.stopping));
-        }
-        Ok(())
-    }
-
-    /// How a unit is now, with its object; an error while that cannot be said, and while the whole system goes down.
-    async fn look(&mut self, subject: &SubjectName) -> Result<Result<(String, UnitState), BackendError>, Lost> {
-        let found = self.units.iter().find(|(_, watched)| watched.subject == *subject);
-        let Some(path) = found.map(|(path, _)| path.clone()) else {
-            return Ok(Err(BackendError::Refused(format!("{subject} is no configured subject"))));
-        };
-        if self.confirmed(&path).await?.is_none() {
-            self.read(&path).await?;
-        }
-        self.ask_whether_stopping().await?;
-        if self.stopping {
-            return Ok(Err(BackendError::Untouched("the system is going down".into())));
-        }
-        let state = self.units.get(&path).and_then(Watched::state);
-        let unseen = || BackendError::Untouched(format!("systemd does not say how {subject} is"));
-        Ok(state.map(|state| (path, state)).ok_or_else(unseen))
-    }
-
-    /// What the signals say of a unit, once PID 1 has said the same in passing: everything was read, and what changes is
-    /// signalled. `None` when it contradicts them.
-    async fn confirmed(&mut self, path: &str) -> Result<Option<UnitState>, Lost> {
-        let Some(unit) = self.units.get(path).map(|watched| watched.unit.clone()) else { return Ok(None) };
-        let glance = self.attend(bus::glance(self.connection.clone(), path.to_owned(), unit)).await??;
-        let watched = self.units.get(path).filter(|watched| watched.facts.agrees(&glance));
-        Ok(watched.and_then(Watched::state))
-    }
-
-    /// Reads all of a unit.
-    async fn read(&mut self, path: &str) -> Result<(), Lost> {
-        // Two calls make one reading: a change between them would leave it half of one moment and half of another.
-        for _ in 0..READINGS {
-            let before = self.units.get(path).map(|watched| watched.signals);
-            let facts = self.attend(bus::properties(self.connection.clone(), path.to_owned())).await??;
-            if self.units.get(path).map(|watched| watched.signals) == before {
-                self.know(path, facts);
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// The last look and the job, with nothing between them but what has come in from the bus meanwhile.
-    ///
-    /// PID 1 offers no compare-and-swap. A stop that begins after the look, and ends before PID 1 takes our job, is seen when
-    /// its signals come in before the answer to ours: then the unit is stopped again, and the operator has the last word.
-    async fn order(&mut self, order: Order) -> Result<Result<String, BackendError>, Lost> {
-        let Order { subject, run, check, job } = order;
-        let found = self.units.iter().find(|(_, watched)| watched.subject == subject);
-        let Some((path, unit)) = found.map(|(path, watched)| (path.clone(), watched.unit.clone())) else {
-            return Ok(Err(BackendError::Refused(format!("{subject} is no configured subject"))));
-        };
-        let began = clock::monotonic();
-        let mut looked = self.confirmed(&path).await?;
-        if looked.is_none() {
-            self.read(&path).await?;
-            looked = self.confirmed(&path).await?;
-        }
-        if self.stopping || self.ask_whether_stopping {
-            return Ok(Err(BackendError::Untouched("the system is going down".into())));
-        }
-        let unseen = || BackendError::Untouched(format!("systemd does not say how {unit} is"));
-        if let Err(refused) = looked.ok_or_else(unseen).and_then(|state| check(&state)) {
-            return Ok(Err(refused));
-        }
-        let manager = self.manager.clone();
-        if job == Job::ResetAndRestart
-            && let Err(error) = self.attend(manager.reset_failed_unit(&unit)).await?
-        {
-            return refusal(error);
-        }
-        let queued = match job {
-            Job::Restart | Job::ResetAndRestart => self.attend(manager.restart_unit(&unit, FAIL)).await?,
-            Job::Stop => self.attend(manager.stop_unit(&unit, FAIL)).await?,
-        };
-        let window_us = clock::monotonic().saturating_since(began).as_micros();
-        let queued = match queued {
-            Ok(job) => job.to_string(),
-            Err(error) => return refusal(error),
-        };
-        tracing::info!(unit, ?job, window_us, "the job is queued");
-        let stopped = self.units.get(&path).and_then(|watched| watched.memory.stopped);
-        if job != Job::Stop && stopped == Some(run.invocation) {
-            tracing::warn!(unit, "stopped by the operator in the very moment of the restart: it is stopped again");
-            // Not `fail`: this undoes our own job.
-            self.attend(manager.stop_unit(&unit, "replace")).await??;
-            let why = format!("{unit} was stopped in the very moment of its restart: it was stopped again");
-            return Ok(Err(BackendError::Refused(why)));
-        }
-        Ok(Ok(queued))
-    }
-
     /// Waits for an answer, and takes every signal in that comes before it. However many come, they delay nothing for ever:
     /// the answer is looked at first, and what came before it fits into the queue.
     async fn attend<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Lost> {
@@ -440,120 +272,6 @@ impl Observer {
             });
             self.news.push(BackendEvent::Unit(subject, state));
         }
-    }
-
-    /// Takes a message in. True when everything must be read again.
-    fn take(&mut self, message: &Message) -> Result<bool, Lost> {
-        if message.message_type() != Type::Signal {
-            return Ok(false);
-        }
-        let header = message.header();
-        let sender = header.sender().map(|name| name.as_str()).unwrap_or_default();
-        let member = header.member().map(|name| name.as_str()).unwrap_or_default();
-        if sender == "org.freedesktop.DBus" && member == "NameOwnerChanged" {
-            let body = message.body();
-            let (name, _, _): (&str, &str, &str) = body.deserialize()?;
-            return if name == SYSTEMD { Err(Lost::OwnerChanged) } else { Ok(false) };
-        }
-        if sender != self.owner {
-            if sender != "org.freedesktop.DBus"
-                && let Some(unsaid) = self.forged.say(clock::now())
-            {
-                tracing::warn!(sender, member, unsaid, "a signal that systemd did not send");
-            }
-            return Ok(false);
-        }
-        let path = header.path().map(|path| path.to_string());
-        match member {
-            "PropertiesChanged" => {
-                if let Some(path) = path {
-                    self.properties_changed(&path, message)?;
-                }
-            }
-            "JobNew" => {
-                let body = message.body();
-                let (id, _, unit): (u32, zbus::ObjectPath<'_>, &str) = body.deserialize()?;
-                self.ask_whether_stopping |= unit == bus::SHUTDOWN;
-                if let Some(watched) = self.units.values_mut().find(|watched| watched.unit == unit) {
-                    watched.job_began(id);
-                }
-            }
-            "JobRemoved" => {
-                let body = message.body();
-                let (id, job, unit, result): (u32, zbus::ObjectPath<'_>, &str, &str) = body.deserialize()?;
-                self.ask_whether_stopping |= unit == bus::SHUTDOWN;
-                self.job_removed(id, job.as_str(), unit, result);
-            }
-            "Reloading" => {
-                let body = message.body();
-                self.reloading = body.deserialize()?;
-                let paths: Vec<_> = self.units.keys().cloned().collect();
-                paths.iter().for_each(|path| self.form(path));
-                return Ok(!self.reloading);
-            }
-            "UnitFilesChanged" => return Ok(true),
-            _ => {}
-        }
-        Ok(false)
-    }
-
-    fn properties_changed(&mut self, path: &str, message: &Message) -> Result<(), Lost> {
-        let body = message.body();
-        let (interface, changed, _): (&str, BTreeMap<&str, Variant<'_>>, Vec<&str>) = body.deserialize()?;
-        if let Some((subject, runs)) = self.rungs.get_mut(path) {
-            if interface == UNIT {
-                let mut facts = Facts::default();
-                changed.iter().for_each(|(name, value)| facts.set(name, value));
-                *runs = facts.is_busy();
-                let subject = subject.clone();
-                let of_subject = self.units.iter().find(|(_, watched)| watched.subject == subject);
-                if let Some(path) = of_subject.map(|(path, _)| path.clone()) {
-                    self.form(&path);
-                }
-            }
-            return Ok(());
-        }
-        let Some(watched) = self.units.get_mut(path) else { return Ok(()) };
-        watched.signals += 1;
-        changed.iter().for_each(|(name, value)| watched.facts.set(name, value));
-        if interface == UNIT {
-            self.form(path);
-        }
-        Ok(())
-    }
-
-    fn job_removed(&mut self, id: u32, job: &str, unit: &str, result: &str) {
-        let found = self.units.iter_mut().find(|(_, watched)| watched.unit == unit);
-        if let Some((path, watched)) = found
-            && watched.job_ended(id, result)
-        {
-            let path = path.clone();
-            self.form(&path);
-        }
-        let (asked, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|(wanted, _)| wanted == job);
-        self.waiting = waiting;
-        for (_, caller) in Vec::from_iter(asked) {
-            // A caller that gave up needs no answer.
-            let _ = caller.send(result.to_owned());
-        }
-        self.ended_jobs.push_back((job.to_owned(), result.to_owned()));
-        if self.ended_jobs.len() > ENDED_JOBS {
-            self.ended_jobs.pop_front();
-        }
-    }
-}
-
-/// What PID 1 answered to a job that it did not queue. Only its own word, or the bus's that it may not be asked, says that
-/// nothing was begun; an answer that never came does not.
-fn refusal<T>(error: zbus::Error) -> Result<Result<T, BackendError>, Lost> {
-    match error {
-        zbus::Error::MethodError(name, text, _) => {
-            let said = format!("{} ({name})", text.unwrap_or_else(|| "no reason given".into()));
-            let definite = name.starts_with("org.freedesktop.systemd1.")
-                || name.as_str() == "org.freedesktop.DBus.Error.AccessDenied";
-            Ok(Err(if definite { BackendError::Untouched(said) } else { BackendError::Refused(said) }))
-        }
-        error => Err(error.into()),
     }
 }
 

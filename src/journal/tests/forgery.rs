@@ -126,7 +126,7 @@ fn every_tear_is_a_torn_end(encoded: &[u8]) {
     let (disk, mut journal) = two();
     let begin = journal.size() as usize;
     append(&mut journal, encoded).unwrap();
-    let bytes = disk.0.borrow().file.as_ref().unwrap().now()[..journal.size() as usize + HOLE].to_vec();
+    let bytes = disk.now()[..journal.size() as usize + HOLE].to_vec();
     let end = journal.size() as usize;
     let torn = |lost: std::ops::Range<usize>, how: &str| {
         let mut image = bytes.clone();
@@ -175,7 +175,7 @@ fn a_torn_quarantine_whose_proof_is_all_beginnings_of_records_is_a_torn_end() {
     let encoded = Proto.encode(&Record::Quarantine { persona: persona("otto"), proof });
     let (disk, mut journal) = two();
     append(&mut journal, &encoded).unwrap();
-    let mut bytes = disk.0.borrow().file.as_ref().unwrap().now();
+    let mut bytes = disk.now();
     bytes[journal.size() as usize - 9..].fill(0);
     let found = scan(&bytes);
     assert_eq!((payloads(&found.records), found.damage), (vec![&b"first"[..], b"second"], None));
@@ -198,7 +198,7 @@ fn a_lost_sector_is_noticed_whatever_a_liar_put_into_it() {
     let begin = journal.size() as usize;
     let encoded = [b"before", &sector[..], b"after"].concat();
     append(&mut journal, &encoded).unwrap();
-    let mut bytes = disk.0.borrow().file.as_ref().unwrap().now();
+    let mut bytes = disk.now();
     let at = begin + bytes[begin..].windows(HOLE).position(|window| window == sector).unwrap();
     bytes[at..at + HOLE].fill(0);
     let found = scan(&bytes);
