@@ -59,7 +59,7 @@ pub struct Cli {
 enum Command {
     /// The sidecar of one persona: observes, signs, gossips, votes.
     Agent(agent::Args),
-    /// The one process that may act: counts vendors, journals, repairs.
+    /// Counts vendors, journals, decides; the hand, or `up`, carries it out.
     Warden(warden::Args),
     /// Runs a persona's command once per tick, with a time limit.
     Wrap(wrap::Args),

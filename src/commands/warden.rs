@@ -11,7 +11,7 @@ use crate::warden::{self, OpenJournal, WardenError};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// The one process that may act: counts vendors, journals, repairs.
+/// Counts vendors, journals, decides; the hand, or `up`, carries it out.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The process of `up` that started this one: it drains when that one ends.

@@ -1,6 +1,6 @@
 //! What a peer may cost: rates before any signature is checked, and queues in which votes come first.
 //!
-//! * Each connection has an [`Admission`] of its own. What exceeds it is dropped unverified: checking a signature is the
+//! * Each sender, a unit or a peer, has one [`Admission`], whatever it opens. What exceeds it is dropped unverified: checking a signature is the
 //!   dearest thing a stranger can make us do.
 //! * [`Guests`] counts connections and calls by user, or by holder of a certificate: nobody who holds many keeps the others out.
 //! * [`Sparing`] keeps the log: what a stranger can bring about again and again is said once a minute, and counted.
@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-/// Statements a second that one connection may send. A correct guardian of three personas sends fewer than 20.
+/// Statements a second that one sender may send. A correct guardian of three personas sends fewer than 20.
 pub const STATEMENTS_PER_SECOND: u32 = 100;
 /// Statements that may come at once, as after a reconnect.
 pub const STATEMENTS_AT_ONCE: u32 = 200;
@@ -48,7 +48,7 @@ impl Admission {
         Self { cost, capacity, credit: capacity, last: None }
     }
 
-    /// For one connection that carries statements.
+    /// For one sender of statements.
     pub fn for_statements() -> Self {
         Self::new(STATEMENTS_PER_SECOND, STATEMENTS_AT_ONCE)
     }

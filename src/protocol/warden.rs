@@ -1,4 +1,4 @@
-//! The warden: the one place that counts votes, and the only one that may act.
+//! The warden: the one place that counts votes, and the only one that decides an act.
 //!
 //! A reference monitor: f+1 voting in one trusted place lets n = 2f+1 guardians suffice. It believes PID 1, its journal and
 //! the kernel's peer credentials; of the guardians it believes only what q vendors say alike.

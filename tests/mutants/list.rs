@@ -189,7 +189,7 @@ pub const MUTANTS: &[Mutant] = &[
         Becomes("own_vendor.is_none()"),
     ),
     m("guardian/voting.rs", "if ⟦stands⟧ {", Becomes("true")),
-    m("guardian/link.rs", "if ⟦!own || !newer || self.link != Link::Asked⟧ {", Becomes("!own")),
+    m("guardian/link.rs", "if ⟦!own || !newer || self.link == Link::Down⟧ {", Becomes("!own")),
     m(
         "guardian/link.rs",
         "is_some_and(|known| ⟦(statement.id, statement.round) < (known.id, known.round)⟧)",

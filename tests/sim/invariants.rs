@@ -1,8 +1,8 @@
 //! What must hold at every step, checked from outside: the checker believes no machine, it opens receipts itself and keeps
 //! books of its own.
 //!
-//! Numbers refer to the properties of the design: S1 authorisation, S2 at most once, S3 compare and act, S4 freshness, S5 serial
-//! repair, S6 bounded harm, S8 accuracy, S10 fail closed, L2 a deadline for every state, L4 no healthy subject is touched.
+//! Numbers are those of ARCHITECTURE.md: S1 authorisation, S2 at most once, S3 compare and act, S4 freshness, S5 serial repair,
+//! S6 bounded harm, S8 accuracy, S9 receipts, S10 fail closed, L2 a deadline for every state, L4 no healthy subject is touched.
 
 mod budget;
 mod harm;

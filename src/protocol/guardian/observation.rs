@@ -4,7 +4,7 @@
 //! 1. the unit cannot be seen: UNKNOWN;
 //! 2. PID 1's word ([`classify_unit`]): crashed is DOWN CRASH, hard; the operator's wish and the states between are UNKNOWN;
 //! 3. soft evidence on a unit that runs, for which the observer must be well: an answer from another process than the
-//!    unit's main one is UNKNOWN; silence is DOWN HANG; nothing heard yet is UNKNOWN;
+//!    unit's main one is UNKNOWN, until nobody answers any more; silence is DOWN HANG; nothing heard yet is UNKNOWN;
 //! 4. a wrapper's ticks: ENVIRONMENT is shown and never voted; [`Timing::broken_ticks`] BROKEN ticks in a row are DOWN BROKEN,
 //!    as of the reading; after a repair for BROKEN the first tick that ends decides, and until then it is UNKNOWN: within the
 //!    episode only a good tick is UP;
@@ -162,16 +162,20 @@ impl Observation {
 
     /// An answer counts only when it came from the unit's main process. Returns whether it did.
     pub(super) fn ping_answered(&mut self, now: Timestamp, pid: u32, round_trip: Duration) -> bool {
-        let genuine = self.is_main(pid);
+        let genuine = self.is_main(now, pid);
         if let (Some(detector), true) = (&mut self.detector, genuine) {
             detector.heard(now, Some(round_trip));
         }
         genuine
     }
 
-    fn is_main(&mut self, pid: u32) -> bool {
+    fn is_main(&mut self, now: Timestamp, pid: u32) -> bool {
         let genuine = self.unit.is_some_and(|unit| unit.main_pid == Some(pid));
         self.wrong_peer = !genuine && self.unit.is_some_and(|unit| unit.main_pid.is_some());
+        if self.wrong_peer {
+            // Somebody else has the socket, and then the main process cannot be asked; or it was the last word of the run before.
+            self.excuse(now, Duration::ZERO);
+        }
         genuine
     }
 
@@ -185,7 +189,7 @@ impl Observation {
     /// Ticks count only when the unit's main process told them; they are progress, and no sign of life. Returns whether
     /// they count.
     pub(super) fn ticks_read(&mut self, now: Timestamp, pid: u32, ticks: TickState, challenge: Option<Nonce>) -> bool {
-        let genuine = self.is_main(pid);
+        let genuine = self.is_main(now, pid);
         if genuine && self.has_ticks {
             let changed = self.reading.as_ref().is_none_or(|reading| reading.ticks != ticks);
             self.reading = Some(Reading { ticks, at: now });
@@ -302,11 +306,9 @@ impl Observation {
         if self.distrusted {
             return unknown(Reason::CannotSee);
         }
-        if self.wrong_peer {
-            return unknown(Reason::WrongPeer);
-        }
         match detector.liveness(now, health) {
             Liveness::Silent => return word(Verdict::Down, Some(FaultClass::Hang), Reason::PingSilent),
+            _ if self.wrong_peer => return unknown(Reason::WrongPeer),
             Liveness::Unheard => return unknown(Reason::Grace),
             Liveness::Answering => {}
         }

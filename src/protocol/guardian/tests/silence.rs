@@ -38,6 +38,30 @@ fn answers_of_another_process_are_no_sign_of_life_and_no_fault() {
 }
 
 #[test]
+fn a_strangers_last_answer_hides_no_silence_that_follows_it() {
+    let mut alone = Alone::well();
+    let stranger = |pid| GuardianInput::PingAnswered { subject: subject("otto"), pid, round_trip: Duration::ZERO };
+    // Of the run before, it comes when the new one is known, which then answers nobody.
+    alone.answering.remove(&subject("otto"));
+    alone.unit("otto", Some(running(3)));
+    alone.step(stranger(2));
+    assert_eq!(alone.says("otto"), (UNKNOWN, Some(FaultClass::Unknown), Reason::WrongPeer));
+    alone.run(60_000);
+    assert_eq!(alone.says("otto"), (DOWN, Some(FaultClass::Hang), Reason::PingSilent));
+    // Of one that was heard: silence counts from the stranger's answer on.
+    alone.start("otto", 4);
+    alone.answering.insert(subject("otto"), 4);
+    alone.run(2_000);
+    alone.answering.remove(&subject("otto"));
+    alone.run(400);
+    alone.step(stranger(2));
+    alone.run(400);
+    assert_eq!(alone.says("otto"), (UNKNOWN, Some(FaultClass::Unknown), Reason::WrongPeer));
+    alone.run(500);
+    assert_eq!(alone.says("otto"), (DOWN, Some(FaultClass::Hang), Reason::PingSilent));
+}
+
+#[test]
 fn ticks_that_are_read_are_no_sign_of_life() {
     let mut alone = Alone::well();
     alone.answering.remove(&subject("otto"));
