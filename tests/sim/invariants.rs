@@ -21,12 +21,11 @@ use zeta_bft::protocol::record::{OperatorOrder, Record};
 use zeta_bft::protocol::roster::Roster;
 use zeta_bft::protocol::signing::VerifyingKey;
 use zeta_bft::protocol::statement::{
-    ActionCertificate, Choice, Codec, Envelope, EpisodeStatement, Receipt, ReceiptKind, Session, StateName, Vote,
+    ActionCertificate, Choice, Envelope, EpisodeStatement, Receipt, ReceiptKind, Session, StateName, Vote,
 };
 use zeta_bft::protocol::types::{Digest, Incarnation, PersonaId, PublicKey, SubjectName, Timestamp};
 use zeta_bft::protocol::view::{HeldBy, WardenView};
 use zeta_bft::protocol::warden::{ActionPermit, Attempt, Page};
-use zeta_bft::wire::Proto;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -61,7 +60,7 @@ pub struct Checker {
     budget: Budget,
     holds: BTreeSet<Option<SubjectName>>,
     reread: BTreeMap<Attempt, Option<UnitState>>,
-    /// The newest vote of each correct voter on each subject that reached the warden, by its number.
+    /// The newest vote under each key on each subject that reached the warden, by its number.
     latest: BTreeMap<(PublicKey, SubjectName), (u64, Choice)>,
     pages: BTreeMap<(&'static str, Option<SubjectName>), u64>,
     pub acts: u32,
@@ -128,9 +127,10 @@ impl Checker {
         self.quarantined.iter()
     }
 
-    /// A correct guardian's vote arrives at the warden.
+    /// A vote arrives at the warden, whoever brings it: a liar may pass on what a correct guardian signed.
     pub fn vote_arrives(&mut self, envelope: &Envelope) {
-        let Ok(vote) = Codec::<Vote>::decode(&Proto, &envelope.payload) else { return };
+        let Ok(key) = VerifyingKey::new(envelope.key) else { return };
+        let Ok(vote) = envelope.open::<Vote>(&key, &self.codec) else { return };
         let latest = self.latest.entry((envelope.key, vote.subject.clone())).or_insert((0, vote.choice));
         if vote.header.seq >= latest.0 {
             *latest = (vote.header.seq, vote.choice);

@@ -5,7 +5,7 @@ use super::{MS, READ, World};
 use crate::agents::{Timer, Via, WardenProcess};
 use crate::network::End;
 use crate::pid1::Breath;
-use crate::schedule::{self, Meddling};
+use crate::schedule::Meddling;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use zeta_bft::protocol::guardian::GuardianInput;
@@ -116,9 +116,8 @@ impl World {
             process.backlog.push_back((via, input));
             return;
         }
-        if let (WardenInput::Submitted(envelope), Some(Via { from: End::Agent(index), .. })) = (&input, via)
+        if let WardenInput::Submitted(envelope) = &input
             && envelope.domain == Domain::Vote
-            && !self.checker.is_liar(&schedule::persona(index))
         {
             self.checker.vote_arrives(envelope);
         }
