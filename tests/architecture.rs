@@ -172,7 +172,14 @@ fn every_test_that_a_document_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let code: String = ["src", "tests"].into_iter().flat_map(sources).map(|source| source.code).collect();
     let mut found = 0;
-    for document in ["ARCHITECTURE.md", "SECURITY.md", "CHANGELOG.md"] {
+    for document in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+        "docs/operations.md",
+        "docs/measurements/mutants.md",
+    ] {
         let text = std::fs::read_to_string(root.join(document)).unwrap();
         for name in cited(&text).filter(|name| !name.starts_with("zeta_bft_")) {
             assert!(code.contains(&format!("fn {name}(")), "{document} names `{name}`, which is no function");
