@@ -7,3 +7,4 @@ mod package;
 mod shipped;
 mod unit;
 mod units;
+mod upgrade;

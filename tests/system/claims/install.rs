@@ -1,12 +1,13 @@
 //! From the package to a committee.
 
 use crate::lab::Unfit;
-use crate::node::{Node, PATIENCE, PERSONAS, WATCH};
+use crate::node::{Config, Node, PATIENCE, PERSONAS, WATCH};
 use crate::stage::{self, Stage};
 use zeta_bft::protocol::statement::ReceiptKind;
 
 super::claims! {
     the_installed_package_ends_in_a_running_committee_after_init,
+    an_upgrade_that_breaks_one_agent_leaves_the_others_and_the_former_build_brings_it_back,
     a_package_that_is_removed_leaves_no_unit_and_no_rule_behind,
 }
 
@@ -56,6 +57,37 @@ fn the_installed_package_ends_in_a_running_committee_after_init(stage: &'static 
     assert_eq!(node.intents("lior"), 1);
     node.await_until("its receipt", || node.history().iter().any(|entry| entry["outcome"] == "ok"));
     node.verify();
+    Ok(())
+}
+
+fn an_upgrade_that_breaks_one_agent_leaves_the_others_and_the_former_build_brings_it_back(
+    stage: &'static Stage,
+) -> Result<(), Unfit> {
+    let node = Node::healthy_with(stage, &Config::acting())?;
+    let agents = PERSONAS.map(|persona| format!("zeta-bft-agent@{persona}.service"));
+    let runs = || agents.each_ref().map(|agent| node.unit(agent).run().to_owned());
+    let upgrade = || node.exec_within(PATIENCE, &["/var/lib/dpkg/info/zeta-bft.postinst", "configure", "0.0.1"]);
+    let before = runs();
+    let build = "#!/bin/sh\n[ \"$1\" != agent ] || exit 1\nexec /usr/lib/zeta-bft.former \"$@\"\n";
+    node.sh(&format!(
+        "mv /usr/bin/zeta-bft /usr/lib/zeta-bft.former && printf '{build}' >/usr/bin/zeta-bft && chmod 755 /usr/bin/zeta-bft"
+    ))
+    .expect_ok();
+    let bad = upgrade();
+    let away: Vec<_> = (0..3).filter(|at| runs()[*at] != before[*at]).collect();
+    let [away] = away[..] else { panic!("restarted: {away:?}; {bad}") };
+    assert!(bad.ok() && bad.err.contains(&format!("{} did not come back", agents[away])), "{bad}");
+    for (at, agent) in agents.iter().enumerate().filter(|(at, _)| *at != away) {
+        assert!(bad.err.contains(&format!("systemctl restart {agent}\n")), "{bad}");
+        assert_eq!(node.unit(agent).run(), before[at], "{agent}");
+    }
+    assert_eq!(node.quorum().view["vendors_live"], 2);
+
+    node.sh("mv /usr/lib/zeta-bft.former /usr/bin/zeta-bft").expect_ok();
+    let good = upgrade();
+    assert!(good.ok() && !good.err.contains("old build"), "{good}");
+    assert!(runs().iter().zip(&before).all(|(now, then)| now != then), "not all are new");
+    node.await_healthy();
     Ok(())
 }
 
