@@ -10,7 +10,8 @@
 //! * Who dials names whom it wants; the certificate of another member of the roster is a stranger's there.
 //! * All files are followed ([`Identity::follow`]). A connection whose holder would not be let in any more is cut, also when its
 //!   certificate has ended. While the files make no sense nobody is let in, and nobody is dialled.
-//! * Handshakes that are under way are bounded; when there are too many, the oldest of the address that has the most gives way.
+//! * Handshakes that are under way are bounded; when there are too many, the oldest of the network that has the
+//!   most gives way: loopback is one, and so is each /64 of IPv6.
 //! * Whom a certificate names is no process: sessions with the warden stay with its Unix socket, and the kernel's word.
 
 mod client;

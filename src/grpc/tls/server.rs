@@ -7,8 +7,9 @@ use crate::grpc::calls::Visitor;
 use crate::grpc::limits::{Guests, Place, Sparing};
 use crate::grpc::running::{Accepted, Phase, Running, reached};
 use crate::grpc::server::ServeError;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -22,6 +23,8 @@ use tonic::service::Routes;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often an address that cannot be had yet is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
+/// Handshakes of one origin that are usual: an honest peer dials, and dials again when that was cut.
+const A_FEW: usize = 4;
 
 /// A running server. Stops when dropped, without waiting.
 #[derive(Debug)]
@@ -136,6 +139,7 @@ impl Door {
         binds.send_replace(Some(address));
         tracing::info!(%address, "listening, mutual TLS");
         let mut under_way = UnderWay::default();
+        let mut crowded = Sparing::default();
         loop {
             let next = tokio::select! {
                 Some(done) = under_way.tasks.join_next_with_id() => {
@@ -147,8 +151,14 @@ impl Door {
             };
             match next {
                 Ok((tcp, from)) => {
-                    if under_way.give_way() {
+                    if let Some(ended) = under_way.give_way() {
                         (self.seen)(Outcome::Slow);
+                        if let Some(unsaid) = crowded.say(clock::now()) {
+                            tracing::warn!(
+                                from = %ended, most = HANDSHAKES, unsaid,
+                                "too many handshakes under way: one was ended for the next. Who has no business here belongs behind a firewall"
+                            );
+                        }
                     }
                     under_way.begin(from.ip(), Arc::clone(&self).greet(tcp, from));
                 }
@@ -200,33 +210,48 @@ impl Door {
 
 /// Handshakes that have not ended.
 #[derive(Default)]
-struct UnderWay {
+pub(super) struct UnderWay {
     tasks: JoinSet<()>,
     /// In the order of their beginning: a task's id is never used twice, and `begun` rises.
-    by_task: BTreeMap<tokio::task::Id, (u64, IpAddr, AbortHandle)>,
+    by_task: BTreeMap<tokio::task::Id, Begun>,
     begun: u64,
 }
 
+struct Begun {
+    number: u64,
+    from: IpAddr,
+    task: AbortHandle,
+}
+
 impl UnderWay {
-    fn begin(&mut self, from: IpAddr, handshake: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn begin(&mut self, from: IpAddr, handshake: impl Future<Output = ()> + Send + 'static) {
         let task = self.tasks.spawn(handshake);
         self.begun += 1;
-        self.by_task.insert(task.id(), (self.begun, from, task));
+        self.by_task.insert(task.id(), Begun { number: self.begun, from: origin(from), task });
     }
 
-    /// Makes room for one more, if it must: the oldest of the address that has the most is ended. Whether one was.
-    fn give_way(&mut self) -> bool {
+    /// Makes room for one more, if it must: the oldest of the origin that has the most is ended. Origins that have a few each count
+    /// alike, so that among them the oldest of all ends: an honest handshake takes milliseconds, who keeps silent grows old. Whose
+    /// was ended.
+    pub(super) fn give_way(&mut self) -> Option<IpAddr> {
         if self.by_task.len() < HANDSHAKES {
-            return false;
+            return None;
         }
-        let mut of_address: BTreeMap<IpAddr, usize> = BTreeMap::new();
-        self.by_task.values().for_each(|(_, from, _)| *of_address.entry(*from).or_default() += 1);
-        let most = of_address.into_iter().max_by_key(|(_, count)| *count).map(|(address, _)| address);
-        let theirs = self.by_task.iter().filter(|(_, (_, from, _))| Some(*from) == most);
-        let Some(id) = theirs.min_by_key(|(_, (begun, ..))| *begun).map(|(id, _)| *id) else { return false };
-        if let Some((_, _, task)) = self.by_task.remove(&id) {
-            task.abort();
-        }
-        true
+        let mut of_origin: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        self.by_task.values().for_each(|begun| *of_origin.entry(begun.from).or_insert(0) += 1);
+        let crowd = |begun: &Begun| of_origin.get(&begun.from).copied().unwrap_or(0).max(A_FEW);
+        let ends = self.by_task.iter().max_by_key(|(_, begun)| (crowd(begun), Reverse(begun.number)));
+        let ended = self.by_task.remove(&ends.map(|(id, _)| *id)?)?;
+        ended.task.abort();
+        Some(ended.from)
+    }
+}
+
+/// What counts as one address: anybody on the node has all of loopback's, and whoever has one of IPv6 has its whole /64.
+fn origin(from: IpAddr) -> IpAddr {
+    match from.to_canonical() {
+        loopback if loopback.is_loopback() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+        address => address,
     }
 }
