@@ -9,6 +9,7 @@ super::claims! {
     a_page_that_was_sent_leaves_nothing_behind,
     a_run_rung_runs_as_root_in_its_own_unit_and_its_output_is_in_the_receipt,
     a_file_is_moved_aside_by_the_rung_unit,
+    a_rung_of_one_persona_can_write_no_other_home,
 }
 
 const SLEEPER: &str = "[Service]\nExecStart=/bin/sleep infinity\n";
@@ -88,5 +89,41 @@ fn a_file_is_moved_aside_by_the_rung_unit(stage: &'static Stage) -> Result<(), U
     assert!(!node.exec(&["test", "-e", "/var/lib/zeta-bft/broken.cache"]).ok(), "it is still there");
     let found = node.ask(&["sh", "-c", "cat $(find /var/lib/zeta-bft -name 'broken.cache*')"]);
     assert_eq!(found, "bad");
+    Ok(())
+}
+
+fn a_rung_of_one_persona_can_write_no_other_home(stage: &'static Stage) -> Result<(), Unfit> {
+    // Root follows the links that lior put into its own home.
+    let place = |name: &str| format!("/var/lib/zeta/lior/{name}/mark");
+    let rung = |name: &str| {
+        let argv = format!("[\"/bin/sh\", \"-c\", \"echo mine >{}\"]", place(name));
+        format!("[[personas.lior.ladder]]\naction = \"run\"\nargv = {argv}\n")
+    };
+    let names = ["own", "ottos", "roots"];
+    let machine = stage.with_committee()?;
+    machine.prepare("/etc/zeta-bft/conf.d/50-claim.toml", &names.map(rung).concat())?;
+    machine.boot()?;
+    let node = Node::on(machine);
+    node.sh("cd /var/lib/zeta/lior && mkdir own && ln -s ../otto ottos && ln -s /usr/lib roots").expect_ok();
+    let run = |at: usize| node.exec(&["systemctl", "start", &format!("zeta-bft-rung@lior-{at}.service")]).ok();
+    let wrote = |name: &str| node.exec(&["test", "-e", &place(name)]).ok();
+
+    // As shipped: no home at all. Where a link of lior's leads, root may well write.
+    assert!(!run(0) && !wrote("own"), "its own home");
+    assert!(!run(1) && !wrote("ottos"), "otto's home");
+
+    // As the operations page says, for a command line that lies in the home.
+    let page = include_str!("../../../docs/operations.md");
+    let lines = page.lines().skip_while(|line| !line.starts_with("mkdir /etc/systemd/system/zeta-bft-rung@"));
+    let commands: Vec<_> = lines.take_while(|line| *line != "```").collect();
+    assert_eq!(commands.len(), 3, "{commands:?}");
+    for at in 0..names.len() {
+        node.sh(&commands.join("\n").replace("lior-1", &format!("lior-{at}"))).expect_ok();
+    }
+    assert!(run(0) && wrote("own"), "{}", node.sh("journalctl -u zeta-bft-rung@lior-0").out);
+    assert!(!run(1) && !wrote("ottos"), "otto's home");
+    assert!(!run(2) && !wrote("roots"), "/usr");
+    let why = node.ask(&["journalctl", "-o", "cat", "-u", "zeta-bft-rung@lior-2.service"]);
+    assert!(why.contains("Read-only file system"), "{why}");
     Ok(())
 }
