@@ -283,6 +283,14 @@ fn the_committee_keeps_its_memory_when_the_node_runs_out_of_it() {
 }
 
 #[test]
+fn a_guardian_that_spins_takes_half_a_core_from_the_node() {
+    // The slice's weight would leave everybody else a tenth of the CPUs.
+    let weight = Unit::read("zetabft.slice").value("CPUWeight").unwrap();
+    assert_eq!(weight, "1000");
+    Unit::read("zeta-bft-agent@.service").is("CPUQuota", "50%");
+}
+
+#[test]
 fn the_agents_and_nobody_else_are_in_the_group_that_reads_the_credential_for_k3s() {
     let sysusers = read("sysusers.d/zeta-bft.conf");
     assert!(sysusers.lines().any(|line| words(line) == ["g", "zeta-bft-agents", "-"]));
