@@ -218,7 +218,7 @@ pub struct Timing {
     pub unconfirmed_max: Duration,
     /// How long an approval is waited for.
     pub approval: Duration,
-    /// Longest freeze of two vendors that accuse each other of BROKEN.
+    /// Longest freeze of two vendors that accuse each other of BROKEN, and of a node of which most is accused.
     pub pair_freeze: Duration,
     /// Least time between two pages for one cause and subject.
     pub page_interval: Duration,

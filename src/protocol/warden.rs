@@ -50,6 +50,7 @@ use super::view::HeldBy;
 use admission::Guardian;
 use orders::Hold;
 use records::Deferred;
+use schedule::MassAccusation;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,7 +97,7 @@ pub struct Warden<C: StatementCodec> {
     pages: BTreeMap<(&'static str, Option<SubjectName>), Timestamp>,
     /// Soft evidence is not acted on before this: after a start, and after a resume.
     soft_from: Timestamp,
-    mass_accusation: bool,
+    mass_accusation: Option<MassAccusation>,
     /// Pairs of vendors that accused each other of BROKEN, and since when.
     disputes: BTreeMap<(VendorId, VendorId), Timestamp>,
     out: Vec<WardenEffect>,
@@ -140,7 +141,7 @@ impl<C: StatementCodec> Warden<C> {
             known_from: 0,
             pages: BTreeMap::new(),
             soft_from: grace,
-            mass_accusation: false,
+            mass_accusation: None,
             disputes: BTreeMap::new(),
             out: Vec::new(),
             roster,

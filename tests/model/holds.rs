@@ -213,7 +213,24 @@ fn two_that_accuse_each_other_are_both_left_alone_for_a_while() {
     scope.starts = vec![both];
     scope.left = Left { harms: 1, mends: 1, lies: 2, replays: 0, crashes: 0, orders: 0, ticks: 2, calms: 1 };
     scope.moves = 3;
-    scope.reaches = &["page mutual_accusation", "page mass_accusation"];
+    scope.reaches = &["page mutual_accusation"];
+    holds(scope);
+}
+
+/// Three wrappers whose work breaks at once, one of them the liar's.
+#[test]
+fn a_host_of_which_most_is_accused_is_left_alone_for_a_while() {
+    let mut scope = Scope::new("mass", 3, &["vera"]).with_policy(|policy| {
+        let wrappers = ["lior", "otto", "vera"].map(|name| (subject(name), wrapper(name)));
+        policy.subjects = wrappers.into();
+    });
+    scope.classes = vec![Failing];
+    let all = ["lior", "otto", "vera"].map(|name| Move::Harm(subject(name), Failing));
+    scope.starts = vec![all.into_iter().chain([Move::Tick, Move::Spread]).collect()];
+    scope.from_rest = false;
+    scope.left = Left { harms: 0, mends: 1, lies: 1, replays: 0, crashes: 0, orders: 0, ticks: 2, calms: 1 };
+    scope.moves = 3;
+    scope.reaches = &["page mass_accusation"];
     holds(scope);
 }
 

@@ -160,7 +160,7 @@ pub const MUTANTS: &[Mutant] = &[
     m("cpu.rs", "_ if ⟦waited >= time / 2⟧", Becomes("false")),
     m("cpu.rs", "Standing::Runnable if ⟦ran < time / 2⟧", Becomes("false")),
     m("cpu.rs", "Standing::Blocked => ⟦Some(Kept::Blocked)⟧", Becomes("None")),
-    m("warden/schedule.rs", "let mass = ⟦accusers >= self.roster.q()⟧;", Becomes("false")),
+    m("warden/schedule.rs", "if ⟦accusers >= self.roster.q()⟧ {", Becomes("false")),
     // S6: what is left.
     m("warden/schedule.rs", "if ⟦spent >= per_day⟧ {", Becomes("false")),
     m("warden/schedule.rs", "if ⟦spent >= share⟧ {", Becomes("false")),

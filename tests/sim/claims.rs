@@ -73,6 +73,8 @@ const ONCE_BROKEN: &[u64] = &[
     76_166,
     // No rule of the machines: the checker had not seen the vote of a correct guardian that a liar brought before the warden.
     152_594,
+    // A liar that answers no peer, two silent wrappers and a broken k3s were most of the node for ever, and nothing soft was done.
+    132_614,
 ];
 
 #[test]

@@ -4,9 +4,9 @@
 //! * **S5** at most f subjects of the node hold a slot; waiters come in order of certification, one place per vendor at a
 //!   time, so that no vendor's subjects can crowd out another's;
 //! * **S6** the node's day, and each vendor's share of it;
-//! * Frozen: soft evidence rests after a resume, while q vendors accuse most of the node at once, and, for at most
-//!   `pair_freeze`, where two vendors accuse each other of BROKEN, and while a quorum says that the host is in doubt. Hard
-//!   evidence is never frozen.
+//! * Frozen: soft evidence rests after a resume, while a quorum says that the host is in doubt, and, for at most `pair_freeze`,
+//!   while q vendors accuse most of the node at once, and where two vendors accuse each other of BROKEN. Most of the node is
+//!   what is most of it without any f vendors too: so many may be wrong, and the host be well. Hard evidence is never frozen.
 
 use super::{State, Subject, VOTABLE, Warden};
 use crate::protocol::episode::Certified;
@@ -15,8 +15,17 @@ use crate::protocol::ladder::BudgetSpent;
 use crate::protocol::policy::SubjectKind;
 use crate::protocol::statement::StatementCodec;
 use crate::protocol::types::{SubjectName, Timestamp, VendorId};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+/// Most of the node accused by a quorum.
+#[derive(Clone, Copy, Debug, Hash)]
+pub(super) struct MassAccusation {
+    since: Timestamp,
+    /// When it was last so.
+    seen: Timestamp,
+}
 
 impl<C: StatementCodec> Warden<C> {
     // ---- slots ----
@@ -128,7 +137,7 @@ impl<C: StatementCodec> Warden<C> {
         if self.now < self.soft_from {
             return Some("grace");
         }
-        if self.mass_accusation {
+        if self.mass_freeze().is_some() {
             return Some("mass_accusation");
         }
         if self.host_is_in_doubt(subject) {
@@ -139,6 +148,13 @@ impl<C: StatementCodec> Warden<C> {
             (one == vendor || other == vendor) && self.now < *since + self.policy.timing.pair_freeze
         });
         disputed.then_some("mutual_accusation")
+    }
+
+    /// Until when nothing soft is done at most, because most of the node is accused now.
+    pub(super) fn mass_freeze(&self) -> Option<Timestamp> {
+        let mass = self.mass_accusation.filter(|mass| mass.seen == self.now)?;
+        let until = mass.since + self.policy.timing.pair_freeze;
+        (self.now < until).then_some(until)
     }
 
     /// Whether a quorum says that the host, and not the subject, is to be looked at.
@@ -163,20 +179,21 @@ impl<C: StatementCodec> Warden<C> {
                 broken.extend(says_broken.into_iter().map(|accuser| (accuser.clone(), own.clone())));
             }
         }
-        let most = |accuser: &VendorId, accused: &BTreeSet<&SubjectName>| {
-            let judged = self.subjects.values().filter(|s| s.policy.vendor.as_ref() != Some(accuser)).count();
-            accused.len() * 2 > judged
-        };
-        let accusers = accused_by.iter().filter(|(accuser, accused)| most(accuser, accused)).count();
-        let mass = accusers >= self.roster.q();
-        if mass && !self.mass_accusation {
-            self.page("mass_accusation", None, "a quorum accuses most of this node at once: the host is in doubt");
-        }
-        self.mass_accusation = mass;
-
-        // Once per pair in a long while, so that nobody can keep a pair frozen by flickering.
-        let forget = self.policy.timing.ladder_reset;
+        let accusers = accused_by.iter().filter(|(accuser, accused)| self.is_most(accuser, accused)).count();
         let now = self.now;
+        if accusers >= self.roster.q() {
+            if self.mass_accusation.is_none() {
+                self.page("mass_accusation", None, "a quorum accuses most of this node at once: the host is in doubt");
+            }
+            let since = self.mass_accusation.map_or(now, |mass| mass.since);
+            self.mass_accusation = Some(MassAccusation { since, seen: now });
+        }
+        // Not again before it was over for as long, so that nobody can keep the node frozen by flickering.
+        let freeze = self.policy.timing.pair_freeze;
+        self.mass_accusation = self.mass_accusation.filter(|mass| now.saturating_since(mass.seen) < freeze);
+
+        // Once per pair in a long while, for the same reason: here one vendor is enough to bring it about.
+        let forget = self.policy.timing.ladder_reset;
         self.disputes.retain(|_, since| now.saturating_since(*since) < forget);
         for (accuser, accused) in &broken {
             let mutual = accuser < accused && broken.contains(&(accused.clone(), accuser.clone()));
@@ -188,6 +205,23 @@ impl<C: StatementCodec> Warden<C> {
                 self.page("mutual_accusation", None, &text);
             }
         }
+    }
+
+    /// Whether that is most of what it judges, and still is without any f vendors' subjects: so many vendors, silent to their
+    /// peers or held after repairs that did not help, put nobody else's repair in doubt.
+    fn is_most(&self, accuser: &VendorId, accused: &BTreeSet<&SubjectName>) -> bool {
+        // By how many its accused outnumber the others, in all and of each vendor.
+        let (mut all, mut of_vendor) = (0, BTreeMap::<&VendorId, i64>::new());
+        for subject in self.subjects.values().filter(|s| s.policy.vendor.as_ref() != Some(accuser)) {
+            let one = if accused.contains(&subject.name) { 1 } else { -1 };
+            all += one;
+            if let Some(vendor) = &subject.policy.vendor {
+                *of_vendor.entry(vendor).or_default() += one;
+            }
+        }
+        let mut left_out: Vec<_> = of_vendor.into_values().filter(|more| *more > 0).collect();
+        left_out.sort_by_key(|more| Reverse(*more));
+        all > left_out.into_iter().take(self.roster.f()).sum()
     }
 
     /// No restart helps against a quota, a login, a vendor, a network or a disk: a human is called.
@@ -258,6 +292,7 @@ impl<C: StatementCodec> Warden<C> {
         }
         let freeze = self.policy.timing.pair_freeze;
         due.extend(self.disputes.values().map(|since| *since + freeze));
+        due.extend(self.mass_freeze());
         let left = self.holds.values().filter_map(|hold| hold.left(self.wall_ms)).filter(|left| !left.is_zero());
         due.extend(left.map(|left| self.now + left));
         due.into_iter().filter(|at| *at > self.now).min()

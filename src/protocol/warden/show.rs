@@ -76,8 +76,8 @@ impl<C: StatementCodec> Warden<C> {
                 until: hold.until,
             })
             .collect();
-        let frozen_until = if self.mass_accusation {
-            Some((now, "mass_accusation"))
+        let frozen_until = if let Some(until) = self.mass_freeze() {
+            Some((until, "mass_accusation"))
         } else if now < self.soft_from {
             Some((self.soft_from, "grace"))
         } else {

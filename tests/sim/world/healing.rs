@@ -13,7 +13,7 @@ use zeta_bft::protocol::evidence::{Activity, FaultClass};
 use zeta_bft::protocol::policy::{Mode, SubjectKind};
 use zeta_bft::protocol::record::OperatorOrder;
 use zeta_bft::protocol::statement::StateName;
-use zeta_bft::protocol::types::{PersonaId, SubjectName, VendorId};
+use zeta_bft::protocol::types::{PersonaId, SubjectName};
 
 impl World {
     /// The hostile part is over: the network is calm, connections are made anew; what is harmed stays harmed until repaired.
@@ -95,7 +95,6 @@ impl World {
                 StateName::Healthy => fault.is_some() && voters >= self.roster.q(),
                 // With a liar about, a label below the quorum comes and goes.
                 StateName::Suspect if self.plan.liars != Liars::Nobody => fault.is_some() && voters >= self.roster.q(),
-                StateName::Frozen if self.most_is_harmed() => false,
                 StateName::Suspect | StateName::Frozen => voters >= self.roster.q() || fault.is_none(),
                 _ => voters >= self.roster.q(),
             };
@@ -110,19 +109,6 @@ impl World {
             }
         }
         left
-    }
-
-    /// Whether a quorum accuses most of the node, and rightly: a human is called, and nothing soft is acted upon.
-    fn most_is_harmed(&self) -> bool {
-        let soft = |fault: FaultClass| matches!(fault, FaultClass::Hang | FaultClass::Broken);
-        let accuses_most = |vendor: &VendorId| {
-            let others = self.policy.subjects.iter().filter(|(_, policy)| policy.vendor.as_ref() != Some(vendor));
-            let (judged, harmed) = others.fold((0, 0), |(judged, harmed), (subject, _)| {
-                (judged + 1, harmed + usize::from(self.fault_of(subject).is_some_and(soft)))
-            });
-            harmed * 2 > judged
-        };
-        (0..self.plan.personas).map(schedule::vendor).filter(accuses_most).count() >= self.roster.q()
     }
 
     /// Correct vendors that may vote on a subject, and can.

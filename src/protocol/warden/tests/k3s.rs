@@ -275,3 +275,19 @@ fn who_did_not_look_again_takes_nobodys_place_among_those_who_did() {
     bench.submit_vote("lior", &withdrawal);
     assert_ne!(bench.state("k3s"), StateName::Certified, "two vendors say so, and one of them looked again");
 }
+
+/// Its wrapper and its agent answer the warden's challenges and nobody's pings, or are held after repairs that did not help.
+#[test]
+fn one_vendor_whose_own_units_are_silent_stops_no_repair_of_k3s() {
+    let mut bench = with_k3s();
+    let says = [("lior", FaultClass::Hang), ("lior/agent", FaultClass::Hang), ("k3s", FaultClass::Broken)];
+    for voter in ["otto", "vera"] {
+        bench.heartbeat(voter, &says);
+    }
+    for _ in 0..2 * ladder().len() {
+        for voter in ["otto", "vera"] {
+            bench.vote_because(voter, FaultClass::Broken, Reason::ProbeFailed);
+        }
+    }
+    assert_eq!((bench.rungs_taken(), bench.pages.as_slice()), (vec![RESTART], [].as_slice()));
+}

@@ -62,18 +62,42 @@ fn two_vendors_that_call_each_other_broken_are_both_left_alone_for_a_minute() {
     assert!(!bench.acts.is_empty(), "the freeze ends by itself");
 }
 
+/// Whatever they accuse of HANG of: everybody but themselves.
+fn accuse_everybody(bench: &mut Bench) {
+    let hang = FaultClass::Hang;
+    bench.heartbeat("lior", &[("otto", hang), ("otto/agent", hang), ("vera", hang), ("vera/agent", hang)]);
+    bench.heartbeat("vera", &[("otto", hang), ("otto/agent", hang), ("lior", hang), ("lior/agent", hang)]);
+}
+
 #[test]
 fn a_quorum_that_accuses_most_of_the_node_puts_the_host_in_doubt() {
     let mut bench = Bench::new();
-    let hang = FaultClass::Hang;
-    bench.heartbeat("lior", &[("otto", hang), ("vera", hang), ("otto/agent", hang)]);
-    bench.heartbeat("vera", &[("otto", hang), ("lior", hang), ("otto/agent", hang)]);
-    bench.accuse("otto", hang);
+    accuse_everybody(&mut bench);
+    bench.accuse("otto", FaultClass::Hang);
     bench.tick(200 * MS);
     assert!(bench.acts.is_empty() && bench.challenges.is_empty());
-    assert_eq!(bench.state("otto"), StateName::Frozen);
+    assert_eq!((bench.state("otto"), bench.pages.as_slice()), (StateName::Frozen, ["mass_accusation"].as_slice()));
     bench.pass(S);
     assert_eq!(bench.state("otto"), StateName::Healthy, "it ends by itself");
+}
+
+#[test]
+fn a_host_in_doubt_stops_what_is_soft_for_a_minute_and_not_again_soon() {
+    let mut bench = Bench::new();
+    let began = bench.now;
+    while bench.challenges.is_empty() {
+        accuse_everybody(&mut bench);
+        bench.accuse("otto", FaultClass::Hang);
+        bench.tick(500 * MS);
+        assert!(bench.now.saturating_since(began) <= 61 * S, "{:?}", bench.state("otto"));
+    }
+    assert!(bench.now.saturating_since(began) >= 60 * S);
+    // Nor does it begin anew when they fall silent for a while.
+    bench.pass(20 * S);
+    let asked = bench.challenges.len();
+    accuse_everybody(&mut bench);
+    bench.accuse("vera", FaultClass::Hang);
+    assert_eq!(bench.challenges.len(), asked + 1, "{:?}", bench.state("vera"));
 }
 
 #[test]
