@@ -83,6 +83,7 @@ fn of_agent(
                 let text = format!("the CA does not vouch for the certificate of {persona}: {error}");
                 section.error("tls-foreign", &subject, text, RENEW);
             }
+            material.pins_nobody().iter().for_each(|error| pins_nobody(error, section));
             Some(material)
         }
         Err(MaterialError::Unreadable { path, source }) if source.kind() == io::ErrorKind::NotFound => {
@@ -101,6 +102,18 @@ fn of_agent(
             None
         }
     }
+}
+
+/// A file among the inspectors' that lets nobody in.
+fn pins_nobody(error: &MaterialError, section: &mut Section) {
+    let file = error.path().unwrap_or(Path::new("it")).display().to_string();
+    if let MaterialError::Unreadable { source, .. } = error
+        && source.kind() == io::ErrorKind::PermissionDenied
+    {
+        return section.skipped("inspector-unread", &file, format!("{file} was not checked: {source}"));
+    }
+    let fix = format!("rm {file}, or `zeta-bft certify --inspector NAME --into DIR --ca-key FILE` to let somebody in");
+    section.warning("inspector-bad", &file, format!("{error}: it lets nobody in"), fix);
 }
 
 fn ends(what: &str, path: &Path, end: u64, now: u64, section: &mut Section) {
@@ -222,6 +235,17 @@ mod tests {
         std::fs::copy(foreign.paths.tls_ca(), settings.paths.tls_ca()).unwrap();
         let of_all = found(&settings, &roster, NOW);
         assert!(of_all.len() == 3 && of_all.iter().all(|(id, ..)| *id == "tls-foreign"), "{of_all:?}");
+    }
+
+    #[test]
+    fn an_inspectors_file_that_makes_no_sense_is_named_and_stops_nothing_else() {
+        let (_dir, settings, roster) = certified(OTTO, LEAF_LIFE);
+        let folder = settings.paths.tls_inspectors();
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("bob.crt"), "").unwrap();
+        std::fs::copy(settings.paths.tls_certificate("otto"), folder.join("eve.crt")).unwrap();
+        let of = |name: &str| ("inspector-bad", Level::Warning, name.to_owned());
+        assert_eq!(found(&settings, &roster, NOW), ["bob.crt", "eve.crt"].map(of));
     }
 
     #[test]

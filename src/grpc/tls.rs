@@ -9,7 +9,8 @@
 //!   statement. There is no older version, no resumed session and no early data.
 //! * Who dials names whom it wants; the certificate of another member of the roster is a stranger's there.
 //! * All files are followed ([`Identity::follow`]). A connection whose holder would not be let in any more is cut, also when its
-//!   certificate has ended. While the files make no sense nobody is let in, and nobody is dialled.
+//!   certificate has ended. An inspector's file that makes no sense pins nobody, and spoils nothing else. While any other makes none
+//!   nobody is let in, nobody is dialled, and what is open is judged by what made sense last.
 //! * Handshakes that are under way are bounded; when there are too many, the oldest of the network that has the
 //!   most gives way: loopback is one, and so is each /64 of IPv6.
 //! * Whom a certificate names is no process: sessions with the warden stay with its Unix socket, and the kernel's word.

@@ -253,4 +253,13 @@ mod tests {
         let seen = Material::read(&Place::of_agent(&paths, &otto)).unwrap();
         assert_eq!(seen.holders().filter(|holder| holder.to_string() == "inspector laptop").count(), 1);
     }
+
+    #[test]
+    fn an_inspectors_file_that_makes_no_sense_keeps_no_agent_from_its_certificate() {
+        let (_dir, paths, roster) = node();
+        let (ca, _) = Ca::of(&paths, &roster, &paths.ca_key()).unwrap();
+        std::fs::create_dir_all(paths.tls_inspectors()).unwrap();
+        std::fs::write(paths.tls_inspectors().join("bob.crt"), "").unwrap();
+        assert_eq!(ca.certify_agents(&paths, &roster, LEAF_LIFE).unwrap().len(), 3);
+    }
 }

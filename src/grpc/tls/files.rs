@@ -10,6 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::server::ParsedCertificate;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -87,8 +88,10 @@ pub enum MaterialError {
         path: PathBuf,
     },
     /// A key would name two.
-    #[error("{first} and {second} have one and the same key: each needs its own")]
+    #[error("{}: {first} and {second} have one and the same key: each needs its own", path.display())]
     DuplicateKey {
+        /// The other's file.
+        path: PathBuf,
         /// One.
         first: String,
         /// The other.
@@ -104,14 +107,32 @@ pub enum MaterialError {
     },
 }
 
+impl MaterialError {
+    /// The file that it is about, where it is about one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Unreadable { path, .. }
+            | Self::Malformed { path, .. }
+            | Self::NoRoster { path }
+            | Self::OtherKey { path }
+            | Self::DuplicateKey { path, .. }
+            | Self::BadName { path, .. } => Some(path),
+            Self::Roster(_) => None,
+        }
+    }
+}
+
 /// The files' contents: what tells whether anything has changed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Files {
     ca: Vec<u8>,
     certificate: Vec<u8>,
     roster: Vec<u8>,
-    inspectors: BTreeMap<PathBuf, Vec<u8>>,
+    inspectors: BTreeMap<PathBuf, Found>,
 }
+
+/// What a file of an inspector's holds, or why it cannot be read: that is no other file's trouble.
+type Found = Result<Vec<u8>, (io::ErrorKind, String)>;
 
 impl Files {
     /// Reads all of them. Blocks on the file system.
@@ -120,7 +141,7 @@ impl Files {
             ca: bytes(&place.ca)?,
             certificate: bytes(&place.certificate)?,
             roster: bytes(&place.roster)?,
-            inspectors: place.inspectors.as_deref().map(certificates_in).transpose()?.unwrap_or_default(),
+            inspectors: place.inspectors.as_deref().map(certificates_in).unwrap_or_default(),
         })
     }
 }
@@ -131,6 +152,7 @@ pub struct Material {
     pub(super) roots: Arc<RootCertStore>,
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) pins: Arc<Pins>,
+    pins_nobody: Vec<MaterialError>,
     /// When the own certificate ends, and when the CA's does: seconds since 1970.
     ends: (u64, u64),
 }
@@ -157,16 +179,13 @@ impl Material {
         let roster = roster::open(&envelope, &Proto)?;
         let agents = roster.members().map(|member| (spki_of(&member.key), Holder::Agent(member.persona.clone())));
         let mut pins: Pins = agents.collect();
-        for (path, pem) in &files.inspectors {
-            let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-            let name = InspectorName::new(stem).map_err(|why| MaterialError::BadName { path: path.clone(), why })?;
-            let holder = Holder::Inspector(name);
-            let key = key_of(self::chain(pem, path)?.first(), path)?;
-            if let Some(first) = pins.insert(key, holder.clone()) {
-                return Err(MaterialError::DuplicateKey { first: first.to_string(), second: holder.to_string() });
+        let mut pins_nobody = Vec::new();
+        for (path, found) in &files.inspectors {
+            if let Err(error) = pin_inspector(&mut pins, path, found) {
+                pins_nobody.push(error);
             }
         }
-        Ok(Self { roots: Arc::new(roots), chain, pins: Arc::new(pins), ends })
+        Ok(Self { roots: Arc::new(roots), chain, pins: Arc::new(pins), pins_nobody, ends })
     }
 
     /// Whether the first certificate of a file is for this key.
@@ -207,10 +226,38 @@ impl Material {
         self.ends.1
     }
 
+    /// What makes no sense among the inspectors' files: each pins nobody, and spoils nothing else.
+    pub fn pins_nobody(&self) -> &[MaterialError] {
+        &self.pins_nobody
+    }
+
     /// Everybody whose key is pinned.
     pub fn holders(&self) -> impl Iterator<Item = &Holder> {
         self.pins.values()
     }
+}
+
+/// Pins an inspector's key. A key that names somebody already goes on naming that one.
+fn pin_inspector(pins: &mut Pins, path: &Path, found: &Found) -> Result<(), MaterialError> {
+    let pem = found.as_ref().map_err(|(kind, said)| MaterialError::Unreadable {
+        path: path.to_owned(),
+        source: io::Error::new(*kind, said.clone()),
+    })?;
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let name = InspectorName::new(stem).map_err(|why| MaterialError::BadName { path: path.to_owned(), why })?;
+    let holder = Holder::Inspector(name);
+    match pins.entry(key_of(chain(pem, path)?.first(), path)?) {
+        Entry::Vacant(free) => drop(free.insert(holder)),
+        Entry::Occupied(taken) => {
+            let path = path.to_owned();
+            return Err(MaterialError::DuplicateKey {
+                path,
+                first: taken.get().to_string(),
+                second: holder.to_string(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// An Ed25519 key as a certificate carries it.
@@ -245,32 +292,39 @@ fn malformed(path: &Path, why: impl std::fmt::Display) -> MaterialError {
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>, MaterialError> {
-    let unreadable = |source| MaterialError::Unreadable { path: path.to_owned(), source };
+    read(path).map_err(|source| MaterialError::Unreadable { path: path.to_owned(), source })
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let file = crate::files::open_plain(path).map_err(unreadable)?;
-    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(unreadable)?;
+    crate::files::open_plain(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 /// The certificates of a folder; none where there is no folder.
-fn certificates_in(folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>, MaterialError> {
-    let unreadable = |source| MaterialError::Unreadable { path: folder.to_owned(), source };
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(unreadable(error)),
-    };
+fn certificates_in(folder: &Path) -> BTreeMap<PathBuf, Found> {
     let mut found = BTreeMap::new();
-    for entry in entries {
-        let path = entry.map_err(unreadable)?.path();
+    match list(folder) {
+        Ok(paths) => found.extend(paths.into_iter().map(|path| {
+            let read = read(&path).map_err(|error| (error.kind(), error.to_string()));
+            (path, read)
+        })),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => drop(found.insert(folder.to_owned(), Err((error.kind(), error.to_string())))),
+    }
+    found
+}
+
+fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "crt") {
-            let pem = bytes(&path)?;
-            found.insert(path, pem);
+            paths.push(path);
         }
-        if found.len() > MOST_INSPECTORS {
-            let source = io::Error::other(format!("more than {MOST_INSPECTORS} certificates lie there"));
-            return Err(unreadable(source));
+        if paths.len() > MOST_INSPECTORS {
+            return Err(io::Error::other(format!("more than {MOST_INSPECTORS} certificates lie there")));
         }
     }
-    Ok(found)
+    Ok(paths)
 }

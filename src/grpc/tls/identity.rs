@@ -10,9 +10,10 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, Error, ServerConfig};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
 /// What stands before the seed of an Ed25519 key in PKCS#8 version 1 (RFC 8410).
@@ -32,7 +33,7 @@ pub struct Identity {
     public: PublicKey,
     /// What was read last, or why nothing was.
     last: Arc<Mutex<Option<Result<Files, String>>>>,
-    standing: watch::Sender<Option<Arc<Standing>>>,
+    stood: watch::Sender<Stood>,
 }
 
 impl Identity {
@@ -48,7 +49,7 @@ impl Identity {
             key: rustls::crypto::ring::sign::any_eddsa_type(&private).map_err(BadKey)?,
             public: key.public(),
             last: Arc::default(),
-            standing: watch::Sender::new(None),
+            stood: watch::Sender::default(),
         };
         identity.take(Files::read(&identity.place));
         Ok(identity)
@@ -87,7 +88,16 @@ impl Identity {
                 error!(%error, "nobody is let in over TCP, and nobody dialled, until this is mended: see `zeta-bft doctor`")
             }
         }
-        self.standing.send_replace(made.ok().map(Arc::new));
+        for error in made.iter().flat_map(|standing| standing.material.pins_nobody()) {
+            let file = error.path().unwrap_or(Path::new("it")).display();
+            warn!(%error, "an inspector's file pins nobody, all else goes on: `rm {file}`, or `zeta-bft certify --inspector`");
+        }
+        self.stood.send_modify(|stood| {
+            stood.now = made.ok().map(Arc::new);
+            if stood.now.is_some() {
+                stood.last.clone_from(&stood.now);
+            }
+        });
         *last = Some(read);
     }
 
@@ -99,24 +109,32 @@ impl Identity {
 
     /// What it can do now; `None` while the files make no sense.
     pub(super) fn standing(&self) -> Option<Arc<Standing>> {
-        self.standing.borrow().clone()
+        self.stood.borrow().now.clone()
     }
 
-    /// Returns when the holder of these certificates would not be let in any more.
+    /// Returns when the holder of these certificates would not be let in any more. Files that make no sense say nothing about anybody;
+    /// until they do, what made sense last counts, and the ends of certificates with it.
     pub(super) async fn fallen(self, chain: Vec<CertificateDer<'static>>, holder: Holder) {
-        let mut standings = self.standing.subscribe();
+        let mut changes = self.stood.subscribe();
         loop {
-            // Files that make no sense say nothing about anybody.
-            if let Some(standing) = self.standing()
+            let last = changes.borrow_and_update().last.clone();
+            if let Some(standing) = last
                 && standing.holder(&chain).is_none_or(|now| now != holder)
             {
                 info!(%holder, "cut: its certificate does not count any more");
                 return;
             }
             // Certificates end also while nothing changes.
-            let _ = tokio::time::timeout(LOOK_EVERY * 10, standings.changed()).await;
+            let _ = tokio::time::timeout(LOOK_EVERY * 10, changes.changed()).await;
         }
     }
+}
+
+/// What an end can do, and what it could when its files made sense last.
+#[derive(Debug, Default)]
+struct Stood {
+    now: Option<Arc<Standing>>,
+    last: Option<Arc<Standing>>,
 }
 
 /// What an end can do while its files make sense.

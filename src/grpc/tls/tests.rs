@@ -373,14 +373,9 @@ async fn a_renewed_certificate_counts_without_a_restart_and_an_ended_one_is_cut(
 #[tokio::test]
 async fn an_inspector_that_is_taken_away_is_cut_and_refused_without_a_restart() {
     let node = Node::new();
-    let (key, pem) = node.inspector("laptop", true);
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("inspector.crt"), pem).unwrap();
-    for (from, to) in [(node.paths.tls_ca(), "ca.crt"), (node.paths.roster(), "roster")] {
-        std::fs::copy(from, folder.path().join(to)).unwrap();
-    }
+    let laptop = looks(&node, folder.path(), &node.inspector("laptop", true));
     let mut otto = node.serve("otto").await;
-    let laptop = Identity::new(Place::of_inspector(folder.path()), &key).unwrap();
     let (channel, who) = laptop.connect(otto.address, Wanted::AnyAgent).await.unwrap();
     assert_eq!((who, call(&channel).await.unwrap()), (Holder::Agent(persona("otto")), 2));
     assert_eq!(otto.outcome().await, Outcome::Welcome);
@@ -431,6 +426,58 @@ async fn while_the_files_make_no_sense_nobody_is_let_in_and_nobody_dialled() {
         until("it is mended", async || otto.server.certificate_end().is_some()).await;
     }
     node.identity("lior").connect(otto.address, Wanted::AnyAgent).await.unwrap();
+}
+
+/// An inspector that looks from a folder of its own.
+fn looks(node: &Node, folder: &Path, (key, pem): &(SigningKey, String)) -> Identity {
+    std::fs::create_dir_all(folder).unwrap();
+    std::fs::write(folder.join("inspector.crt"), pem).unwrap();
+    for (from, to) in [(node.paths.tls_ca(), "ca.crt"), (node.paths.roster(), "roster")] {
+        std::fs::copy(from, folder.join(to)).unwrap();
+    }
+    Identity::new(Place::of_inspector(folder), key).unwrap()
+}
+
+#[tokio::test]
+async fn an_emptied_pin_cuts_its_holder_and_nobody_else() {
+    let node = Node::new();
+    let (pins, folder) = (node.paths.tls_inspectors(), tempfile::tempdir().unwrap());
+    let [alice, bob] =
+        ["alice", "bob"].map(|name| looks(&node, &folder.path().join(name), &node.inspector(name, true)));
+    let (otto, lior) = (node.serve("otto").await, node.identity("lior"));
+    let connect =
+        async |from: &Identity| from.connect(otto.address, Wanted::AnyAgent).await.map(|(channel, _)| channel);
+    let (of_alice, of_bob) = (connect(&alice).await.unwrap(), connect(&bob).await.unwrap());
+    let of_lior = connect(&lior).await.unwrap();
+    std::fs::write(pins.join("bob.crt"), "").unwrap();
+    until("bob is cut", async || call(&of_bob).await.is_err()).await;
+    assert!(matches!(connect(&bob).await, Err(ConnectError::Unwelcome { .. })), "bob is refused");
+    call(&of_alice).await.unwrap();
+    call(&of_lior).await.unwrap();
+    call(&connect(&lior).await.unwrap()).await.unwrap();
+    call(&connect(&alice).await.unwrap()).await.unwrap();
+    // Names of nobody, a key that names an agent, and what is no file say nothing of others either.
+    std::fs::copy(node.paths.tls_certificate("lior"), pins.join("eve.crt")).unwrap();
+    std::fs::write(pins.join("A B.crt"), node.inspector("mallory", false).1).unwrap();
+    std::fs::create_dir(pins.join("folder.crt")).unwrap();
+    std::fs::remove_file(pins.join("alice.crt")).unwrap();
+    until("alice is cut", async || call(&of_alice).await.is_err()).await;
+    assert!(matches!(connect(&alice).await, Err(ConnectError::Unwelcome { .. })), "alice is refused");
+    call(&of_lior).await.unwrap();
+    assert_eq!(call(&connect(&lior).await.unwrap()).await.unwrap(), 1, "its key still names lior");
+}
+
+#[tokio::test]
+async fn what_has_ended_is_cut_also_while_a_file_makes_no_sense() {
+    let node = Node::new();
+    let otto = node.serve("otto").await;
+    let now = clock::unix();
+    node.certify("lior", &node.ca, Validity { from: now - Duration::from_secs(60), to: now + Duration::from_secs(5) });
+    let (channel, _) = node.identity("lior").connect(otto.address, Wanted::AnyAgent).await.unwrap();
+    replace(&node.paths.tls_certificate("otto"), "nonsense");
+    until("it is noticed", async || otto.server.certificate_end().is_none()).await;
+    call(&channel).await.unwrap();
+    until("what ended is cut", async || call(&channel).await.is_err()).await;
 }
 
 #[test]
