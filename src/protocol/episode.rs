@@ -13,7 +13,7 @@
 //! | Acting | the new process, or `act_timeout` |
 //! | Settling | hard evidence, or the class's `settle` |
 //! | Unconfirmed | q verdicts, or `unconfirmed_max` |
-//! | Reconciling | the unit being seen at rest, or `act_timeout` |
+//! | Reconciling | the unit being seen at rest, or, where it starts, `act_timeout`; nothing else waits for it from then on |
 //! | Held | the operator; budget also by refill or a new day |
 //! | Operator | a new incarnation, or the unit running again |
 

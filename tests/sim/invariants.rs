@@ -47,6 +47,11 @@ struct Slot {
     attempt: Attempt,
 }
 
+fn is_being_stopped(truth: &Truth<'_>, subject: &SubjectName) -> bool {
+    let unit = &truth.pid1.unit(subject).state;
+    unit.job_pending && unit.activity != Activity::Activating
+}
+
 /// Everything that is watched over one seed.
 pub struct Checker {
     roster: Arc<Roster>,
@@ -426,9 +431,8 @@ impl Checker {
                 StateName::Healthy | StateName::Operator | StateName::Held | StateName::Suspect | StateName::Frozen
             );
             match subject.deadline {
-                // An act of an instance before is judged when PID 1 is done with it, however long the node slept meanwhile.
-                _ if subject.state == StateName::Reconciling && truth.pid1.unit(&subject.subject).state.job_pending => {
-                }
+                // An act of an instance before is judged when PID 1 is done with the stop, however long the node slept meanwhile.
+                _ if subject.state == StateName::Reconciling && is_being_stopped(truth, &subject.subject) => {}
                 None if !rests => {
                     let what =
                         format!("{} is {} ({}) without a deadline", subject.subject, subject.state, subject.reason);

@@ -5,7 +5,7 @@
 
 use super::{State, Subject, VOTABLE, Warden};
 use crate::protocol::episode::{Certified, Phase};
-use crate::protocol::evidence::{Attestation, FaultClass, Remedy, UnitReading, classify_unit};
+use crate::protocol::evidence::{Activity, Attestation, FaultClass, Remedy, UnitReading, classify_unit};
 use crate::protocol::ladder::BudgetSpent;
 use crate::protocol::policy::{Action, Consent, Mode, RungPolicy, SubjectKind};
 use crate::protocol::statement::{Outcome, StatementCodec};
@@ -130,10 +130,17 @@ impl<C: StatementCodec> Warden<C> {
                     Some(Move::NextRung("not_active"))
                 }
             }
-            State::Reconciling { before, closing, .. } => {
-                let unit = subject.unit.as_ref().filter(|unit| closing.is_none() && !unit.job_pending)?;
+            State::Reconciling { before, closing, until, .. } => {
+                let unit = subject.unit.as_ref().filter(|_| closing.is_none())?;
+                // A start may never end, and what is wrong then is for another round. A stop is waited for: until a new run
+                // has begun nobody can tell that none will.
+                let starts = unit.activity == Activity::Activating && now >= *until;
                 let carried_out = unit.incarnation != *before;
-                Some(Move::Reconcile(if carried_out { Outcome::Inferred } else { Outcome::Abandoned }))
+                (starts || !unit.job_pending).then_some(Move::Reconcile(if carried_out {
+                    Outcome::Inferred
+                } else {
+                    Outcome::Abandoned
+                }))
             }
             State::Held(HeldBy::Budget) => {
                 self.budget_allows(subject).is_ok().then_some(Move::Void(State::Healthy, "budget_refilled"))

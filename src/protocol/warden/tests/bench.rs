@@ -33,6 +33,8 @@ pub(super) struct Bench {
     pub(super) shown: Vec<Envelope>,
     pub(super) challenges: Vec<(u32, Nonce)>,
     pub(super) cpu: Option<CpuReading>,
+    /// Whether it is read at once.
+    pub(super) cpu_returns: bool,
     /// Syncs and rereads wait while set.
     pub(super) stalled: bool,
     pub(super) waiting: Vec<WardenInput>,
@@ -85,6 +87,11 @@ impl Bench {
     }
 
     pub(super) fn recovered(policy: Policy, recovered: Recovered) -> Self {
+        Self::recovered_where(policy, recovered, |bench, name| bench.start(name))
+    }
+
+    /// A warden over this journal, that first sees each unit as `begin` has it.
+    pub(super) fn recovered_where(policy: Policy, recovered: Recovered, begin: impl Fn(&mut Self, &str)) -> Self {
         let roster = Arc::new(fixture::roster());
         let policy = Arc::new(policy);
         // Another instance finds other runs.
@@ -117,6 +124,7 @@ impl Bench {
             shown: Vec::new(),
             challenges: Vec::new(),
             cpu: Some(CpuReading { standing: Standing::Still, ran: Duration::ZERO, waited: Duration::ZERO }),
+            cpu_returns: true,
             stalled: false,
             waiting: Vec::new(),
             invocations,
@@ -126,7 +134,7 @@ impl Bench {
         bench.carry_out(effects);
         let names: Vec<_> = bench.policy.subjects.keys().cloned().collect();
         for name in names {
-            bench.start(name.as_str());
+            begin(&mut bench, name.as_str());
         }
         if bench.warden.damage.is_none() {
             for (n, (name, _)) in PERSONAS.iter().enumerate() {
@@ -157,7 +165,7 @@ impl Bench {
                 }
                 WardenEffect::Reply { answer, .. } => self.answers.push(answer),
                 WardenEffect::Challenge { pid, nonce } => self.challenges.push((pid, nonce)),
-                WardenEffect::ReadCpu { nonce, .. } => {
+                WardenEffect::ReadCpu { nonce, .. } if self.cpu_returns => {
                     let reading = self.cpu;
                     self.step(WardenInput::CpuRead { nonce, reading });
                 }
@@ -176,7 +184,7 @@ impl Bench {
                 WardenEffect::Page(page) => self.pages.push(page.cause),
                 WardenEffect::Event(event) => self.events.push(event),
                 WardenEffect::Show(statement) => self.shown.push(statement),
-                WardenEffect::PublishReceipt(_) => {}
+                WardenEffect::ReadCpu { .. } | WardenEffect::PublishReceipt(_) => {}
             }
         }
     }

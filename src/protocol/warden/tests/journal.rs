@@ -62,6 +62,45 @@ fn an_intent_that_left_its_run_as_it_was_is_abandoned_and_never_executed_again()
     assert_eq!(bench.receipts(ReceiptKind::Outcome)[0].outcome, Some(Outcome::Abandoned));
 }
 
+/// A warden that starts anew and finds otto's restart under way: the new run starts, and its job never ends.
+fn reconciling(activity: Activity) -> Bench {
+    let mut bench = Bench::new();
+    bench.on_act = |_, _| {};
+    bench.crash_and_certify("otto");
+    let recovered =
+        Recovered { open_intents: vec![open_intent(&bench)], instance: WardenInstance(1), ..Recovered::default() };
+    let before = bench.units[&subject("otto")].incarnation;
+    let bench = Bench::recovered_where(policy(|_| {}), recovered, |bench, name| {
+        if name != "otto" {
+            return bench.start(name);
+        }
+        let begun = Incarnation { boot: BootId([9; 16]), invocation: InvocationId([200; 16]) };
+        let seen = if activity == Activity::Activating { begun } else { before };
+        let job = UnitState { activity, main_pid: Some(200), job_pending: true, ..UnitState::never_started(seen) };
+        bench.set(name, |unit| *unit = job);
+    });
+    assert_eq!(bench.state("otto"), StateName::Reconciling);
+    bench
+}
+
+#[test]
+fn an_intent_whose_start_never_ends_is_reconciled_after_act_timeout() {
+    let mut bench = reconciling(Activity::Activating);
+    bench.pass(bench.policy.timing.act_timeout);
+    assert_eq!(bench.receipts(ReceiptKind::Outcome)[0].outcome, Some(Outcome::Inferred));
+    assert_eq!((bench.state("otto"), bench.acts.len()), (StateName::Settling, 0));
+}
+
+#[test]
+fn an_intent_whose_unit_is_still_being_stopped_is_no_earlier_called_abandoned_than_it_is() {
+    let mut bench = reconciling(Activity::Deactivating);
+    bench.pass(3 * bench.policy.timing.act_timeout);
+    assert_eq!(bench.state("otto"), StateName::Reconciling);
+    assert!(!bench.warden.subjects[&subject("otto")].state.holds_slot(bench.now), "it waits alone");
+    bench.start("otto");
+    assert_eq!(bench.receipts(ReceiptKind::Outcome)[0].outcome, Some(Outcome::Inferred));
+}
+
 #[test]
 fn an_open_intent_that_another_key_signed_holds_everything_with_a_page() {
     let mut bench = Bench::new();
