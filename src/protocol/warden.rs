@@ -189,6 +189,7 @@ impl<C: StatementCodec> Warden<C> {
             WardenInput::Submitted(envelope) => self.submitted(&envelope),
             WardenInput::ProofSubmitted(proof) => self.take_proof(proof),
             WardenInput::ReceiptShown(envelope) => self.receipt_shown(&envelope),
+            WardenInput::ChallengeLeft { pid, nonce } => self.challenge_left(pid, nonce),
             WardenInput::ChallengeAnswered { pid, nonce } => self.challenge_answered(pid, nonce),
             WardenInput::CpuRead { nonce, reading } => self.cpu_read(nonce, reading),
             WardenInput::Reread { attempt, state } => self.reread(attempt, state),

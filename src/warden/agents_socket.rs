@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::service::Routes;
@@ -287,10 +287,20 @@ impl<B: Backend> WardenService for AgentsSocket<B> {
         tokio::spawn(hear(request.into_inner(), from.pid, self.mailbox.clone(), move || {
             allowances.admits_answer(&unit)
         }));
-        let challenges =
-            ReceiverStream::new(challenges).map(|nonce| Ok(v1::ChallengeRequest { nonce: nonce.0.to_vec() }));
-        Ok(Response::new(Box::pin(challenges)))
+        Ok(Response::new(Box::pin(ask(challenges, from.pid, self.mailbox.clone()))))
     }
+}
+
+/// What one process is asked. Each number is told to the core as it leaves.
+fn ask(
+    challenges: mpsc::Receiver<Nonce>,
+    pid: u32,
+    mailbox: Mailbox,
+) -> impl Stream<Item = Result<v1::ChallengeRequest, Status>> {
+    ReceiverStream::new(challenges).map(move |nonce| {
+        mailbox.challenge_left(pid, nonce);
+        Ok(v1::ChallengeRequest { nonce: nonce.0.to_vec() })
+    })
 }
 
 /// Passes the answers of one process on, under the process id that the kernel gave for its connection.
@@ -311,6 +321,18 @@ async fn hear(mut replies: Streaming<v1::ChallengeReply>, pid: u32, mailbox: Mai
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_core_is_told_when_a_challenge_leaves_and_not_before() {
+        let (mailbox, mut inbox) = Mailbox::open();
+        let (line, challenges) = mpsc::channel(4);
+        let mut asked = Box::pin(ask(challenges, 7, mailbox));
+        line.send(Nonce([5; 16])).await.unwrap();
+        assert!(inbox.answers.try_recv().is_err(), "nobody has taken it yet");
+        assert_eq!(asked.next().await.unwrap().unwrap().nonce, [5; 16]);
+        let told = inbox.answers.try_recv().unwrap();
+        assert!(matches!(told, WardenInput::ChallengeLeft { pid: 7, nonce } if nonce == Nonce([5; 16])), "{told:?}");
+    }
 
     #[test]
     fn answers_have_one_rate_for_each_unit() {

@@ -90,6 +90,12 @@ impl Mailbox {
         (Self { answers, votes, statements, calls, news, visitors, next_reply }, inbox)
     }
 
+    /// A challenge leaves on the line to the accused process. Where answers flood in nobody waits for this: the time that the
+    /// process has then began when it was decided to ask.
+    pub fn challenge_left(&self, pid: u32, nonce: Nonce) {
+        let _ = self.answers.try_send(WardenInput::ChallengeLeft { pid, nonce });
+    }
+
     /// An accused process answered.
     ///
     /// # Errors

@@ -137,6 +137,13 @@ pub enum WardenInput {
     ProofSubmitted(EquivocationProof),
     /// A receipt that an agent kept, signed by us, for the check against a rolled-back journal.
     ReceiptShown(Envelope),
+    /// A challenge was taken by the line to the accused process: it leaves for it now.
+    ChallengeLeft {
+        /// The process.
+        pid: u32,
+        /// The number to be repeated.
+        nonce: Nonce,
+    },
     /// The accused process answered a challenge, on a connection whose peer is the given process.
     ChallengeAnswered {
         /// Which process.

@@ -3,6 +3,7 @@
 //! Rules implemented here:
 //! * challenges run one at a time, the oldest suspicion first;
 //! * nobody answers for another process; an answer voids the votes, and soft patience doubles for this run (at most 8×);
+//! * its time to answer begins when the challenge leaves on its line; who has none, or does not take it, had the same time;
 //! * silence counts unless the process was kept from answering ([`crate::protocol::cpu`]), or the warden was late itself, and only
 //!   when everything that has arrived was heard; who is kept from answering for long is told to a human.
 
@@ -55,6 +56,20 @@ impl<C: StatementCodec> Warden<C> {
         }
         let challenged = Challenged { class, nonce, pid, deadline, detection, cpu_before: None, silent: false };
         self.enter(name, State::Challenged(challenged), "challenged");
+    }
+
+    /// Its time to answer begins now, and with it what it makes of its CPU: the warden may have had none since it decided to
+    /// ask. What was taken for a silence meanwhile was none.
+    pub(super) fn challenge_left(&mut self, pid: u32, nonce: Nonce) {
+        let deadline = self.now + self.policy.timing.hang.challenge;
+        for subject in self.subjects.values_mut() {
+            if let State::Challenged(challenged) = &mut subject.state
+                && (challenged.class, challenged.pid, challenged.nonce) == (FaultClass::Hang, pid, nonce)
+            {
+                (challenged.deadline, challenged.silent) = (deadline, false);
+                self.out.push(WardenEffect::ReadCpu { pid, nonce, hear_out: false });
+            }
+        }
     }
 
     /// The accused process itself answered: the votes were wrong about it, and next time they need more patience.

@@ -138,6 +138,40 @@ fn a_warden_that_was_late_itself_calls_nobody_silent() {
 }
 
 #[test]
+fn a_challenge_that_left_late_calls_nobody_silent() {
+    // Before the deadline, and after it, while it is still asked whether the process had a CPU.
+    for late in [190 * MS, 205 * MS] {
+        let mut bench = Bench::new();
+        bench.accuse("otto", FaultClass::Hang);
+        let (pid, nonce) = bench.challenges[0];
+        bench.cpu_returns = false;
+        bench.tick(late.min(200 * MS));
+        bench.tick(late.saturating_sub(200 * MS));
+        bench.step(WardenInput::ChallengeLeft { pid, nonce });
+        bench.cpu_returns = true;
+        bench.step(WardenInput::CpuRead { nonce, reading: bench.cpu });
+        for _ in 0..19 {
+            bench.tick(10 * MS);
+            assert_eq!((bench.state("otto"), bench.acts.len()), (StateName::Challenged, 0), "{late:?}");
+        }
+        bench.tick(10 * MS);
+        assert_eq!(bench.acts.len(), 1, "{late:?}: it had its time");
+    }
+}
+
+#[test]
+fn no_line_but_the_accuseds_own_prolongs_a_challenge() {
+    let mut bench = Bench::new();
+    bench.accuse("otto", FaultClass::Hang);
+    let (pid, nonce) = bench.challenges[0];
+    bench.tick(190 * MS);
+    bench.step(WardenInput::ChallengeLeft { pid: pid + 1, nonce });
+    bench.step(WardenInput::ChallengeLeft { pid, nonce: Nonce([1; 16]) });
+    bench.tick(10 * MS);
+    assert_eq!(bench.acts.len(), 1);
+}
+
+#[test]
 fn broken_counts_only_when_it_was_observed_again_after_the_challenge() {
     let mut bench = Bench::new();
     bench.accuse("otto", FaultClass::Broken);
