@@ -102,7 +102,7 @@ pub struct Challenged {
     pub nonce: Nonce,
     /// The accused process.
     pub pid: u32,
-    /// When it was asked.
+    /// By when the answer is due; once it was silent, the second look at its use of the CPU.
     pub deadline: Timestamp,
     /// From the oldest counted observation to the quorum.
     pub detection: Duration,

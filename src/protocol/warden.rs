@@ -6,8 +6,9 @@
 //! How an action comes about, and where each rule stands:
 //!
 //! 1. votes are admitted and counted by [`super::vote_keeper`] (S1, S4);
-//! 2. [`moves`] decides every transition of every subject: the whole life of an episode, in one match; [`challenge`] asks the
-//!    accused process itself, or the voters again, before soft evidence leads to anything;
+//! 2. [`moves`] decides what becomes of a subject with time, PID 1's word and the guardians': the life of an episode, in one
+//!    match; [`challenge`] asks the accused process itself, or the voters again, before soft evidence leads to anything, and takes
+//!    the answer. A new run and a resume are taken here, the operator's orders in [`orders`];
 //! 3. [`action`] writes INTENT with its certificate and waits until it is on the disk (S2, S4, S5, S6);
 //! 4. the unit is read again, compared with the run that was voted on (S3), and only then a [`ActionPermit`] is minted;
 //! 5. OUTCOME is on the disk before its receipt or a new nonce is published (S2, S9).

@@ -1,7 +1,9 @@
 //! What becomes of a subject next, and on what readings of PID 1 and of the guardians' words that rests.
 //!
-//! Every transition of every subject is decided in [`Warden::next_move`], which changes nothing, and carried out in
-//! [`Warden::make`].
+//! What time, PID 1's word, and the words and votes on a subject bring about is decided in [`Warden::next_move`], which changes
+//! nothing, and carried out in [`Warden::make`]. What ends a state by itself is taken where it comes in: the answer to a
+//! challenge and the reading of a CPU in [`super::challenge`], a new run and a resume in [`super`], an order in
+//! [`super::orders`], and each step of an action, from INTENT to its OUTCOME on the disk, in [`super::action`].
 
 use super::{State, Subject, VOTABLE, Warden};
 use crate::protocol::episode::{Certified, Phase};
@@ -15,7 +17,7 @@ use crate::protocol::vote_keeper::{Ballot, Tally};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// What becomes of a subject next. Decided in one place, [`Warden::next_move`]; carried out in another.
+/// What becomes of a subject next: decided in [`Warden::next_move`], carried out in [`Warden::make`].
 #[derive(Debug)]
 pub(super) enum Move {
     /// Another state; votes stay.
@@ -51,7 +53,7 @@ pub(super) enum Move {
 }
 
 impl<C: StatementCodec> Warden<C> {
-    /// What becomes of a subject next: the whole life of an episode.
+    /// What becomes of a subject next: the life of an episode, but for what an input ends by itself.
     pub(super) fn next_move(&self, subject: &Subject) -> Option<Move> {
         let now = self.now;
         let reading = self.reading(subject);
