@@ -16,6 +16,7 @@ pub mod k3s;
 pub mod lookout;
 pub mod mode;
 pub mod node;
+pub mod port;
 pub mod rights;
 pub mod runtime;
 pub mod set_up;

@@ -3,15 +3,18 @@
 use super::accounts::{Accounts, Cast, Role};
 use super::finding::{Group, Section};
 use super::node::{Node, Unread};
+use super::port::Port;
 use crate::config::Settings;
 use crate::config::paths::Paths;
 use crate::files;
 use crate::wire::v1::QuorumView;
 use std::io::Read as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::net::unix::UCred;
 
 /// A daemon on this machine that has not answered by then is silent.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -33,6 +36,8 @@ pub struct Daemon {
     pub connected: Result<(), Unread>,
     /// Its scrape port, and what became of a request.
     pub scrape: (SocketAddr, Result<(), String>),
+    /// Where it is to listen on TCP, where that is configured.
+    pub port: Option<Port>,
 }
 
 /// Asks every daemon of a configuration.
@@ -68,7 +73,13 @@ pub async fn ask(settings: &Settings) -> Vec<Daemon> {
     let mut daemons = Vec::new();
     for (role, unit, folder, socket, configured) in wanted {
         let address = address(&paths.metrics_address(&folder), configured);
-        let connected = connect(&socket).await;
+        let peer = peer(&socket).await;
+        let listens = match &role {
+            Role::Agent(persona) => settings.tcp.get(persona).map(|tcp| tcp.listen),
+            _ => None,
+        };
+        let port = listens.map(|address| Port::of(address, peer.as_ref().ok().copied()));
+        let connected = peer.map(drop);
         let scrape = match &connected {
             Ok(()) => scrape(address).await,
             // Nobody is asked for numbers who is not there.
@@ -81,6 +92,7 @@ pub async fn ask(settings: &Settings) -> Vec<Daemon> {
             socket,
             connected,
             scrape: (address, scrape),
+            port,
         });
     }
     daemons
@@ -88,7 +100,7 @@ pub async fn ask(settings: &Settings) -> Vec<Daemon> {
 
 /// Where a daemon says that it is scraped, if that can be true: its folder is its own, an AI's even, and nobody chooses
 /// where in the network root asks.
-fn address(file: &std::path::Path, configured: SocketAddr) -> SocketAddr {
+fn address(file: &Path, configured: SocketAddr) -> SocketAddr {
     let mut written = String::new();
     let read = files::open_plain(file).and_then(|file| file.take(LONGEST_ADDRESS).read_to_string(&mut written));
     let written = read.ok().and_then(|_| written.trim().parse::<SocketAddr>().ok());
@@ -99,9 +111,14 @@ fn address(file: &std::path::Path, configured: SocketAddr) -> SocketAddr {
 ///
 /// # Errors
 /// [`Unread::Absent`] when nobody does, [`Unread::Denied`] when this user may not ask.
-pub async fn connect(socket: &std::path::Path) -> Result<(), Unread> {
-    match tokio::time::timeout(PATIENCE, tokio::net::UnixStream::connect(socket)).await {
-        Ok(Ok(_)) => Ok(()),
+pub async fn connect(socket: &Path) -> Result<(), Unread> {
+    peer(socket).await.map(drop)
+}
+
+/// Who accepts connections at a socket, by the kernel's word.
+pub(super) async fn peer(socket: &Path) -> Result<UCred, Unread> {
+    match tokio::time::timeout(PATIENCE, UnixStream::connect(socket)).await {
+        Ok(Ok(stream)) => Ok(stream.peer_cred()?),
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => Err(Unread::Absent),
         Ok(Err(error)) => Err(error.into()),
         Err(_) => Err(Unread::Other(format!("it does not accept within {} s", PATIENCE.as_secs()))),
@@ -151,6 +168,9 @@ pub fn check(
     }
     for daemon in daemons {
         answers(daemon, paths, &mut section);
+        if let Some(port) = &daemon.port {
+            port.check(&daemon.role, known, &mut section);
+        }
     }
     match view {
         Ok(view) => sessions(view, &mut section),
@@ -297,6 +317,7 @@ mod tests {
             socket: format!("/run/zeta-bft/{name}/x.sock").into(),
             connected: Ok(()),
             scrape: (SocketAddr::from(([127, 0, 0, 1], 9464)), Ok(())),
+            port: None,
         }
     }
 

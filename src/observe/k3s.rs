@@ -30,6 +30,7 @@ pub mod words;
 
 pub(crate) use certificates::ends_of;
 pub use files::{FileFacts, Files, is_key_or_certificate};
+pub use listener::holders;
 pub use observer::{Observer, UnitRun};
 pub use probe::{probe_over, ready_condition};
 pub use settings::{Credential, K3sSettings, Role, SettingsError};

@@ -129,7 +129,11 @@ impl Door {
                 Ok(listener) => break listener,
                 Err(error) => {
                     if let Some(unsaid) = failed.say(clock::now()) {
-                        tracing::warn!(%address, %error, unsaid, "cannot listen yet");
+                        tracing::warn!(
+                            %address, %error, unsaid,
+                            "cannot listen yet: peers dial this address and nothing else, so none hears this agent over TCP. \
+                             `ss -ltnp` says who has the port; it is tried again by itself"
+                        );
                     }
                     tokio::time::sleep(TRY_AGAIN).await;
                 }

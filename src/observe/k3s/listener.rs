@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 /// Most bytes of a table that are read. Listening sockets come first, so that it is a few lines in fact. Anybody may listen on
 /// loopback some ten thousand times over, and the kernel lists them in no order that matters: as many are looked through.
@@ -28,36 +29,50 @@ pub(super) enum Owner {
 
 /// Whether the listener at an address on loopback belongs to `uid`.
 pub(super) fn owner(address: SocketAddr, uid: u32) -> Owner {
-    let table = |name: &str| -> io::Result<Vec<(IpAddr, u32)>> {
-        let file = File::open(format!("/proc/self/net/{name}"))?;
-        listeners(BufReader::with_capacity(64 * 1024, file), address.port(), TABLE_MAX)
-    };
-    // A kernel without IPv6 has no second table.
-    let found = table("tcp").map(|mut found| {
-        // One that cannot be looked through is passed over: what it would hide is the last that the kernel takes.
-        found.extend(table("tcp6").unwrap_or_default());
-        found
-    });
-    match found {
-        Ok(found) => judge(&found, address.ip(), uid),
+    match holders(Path::new("/proc/self/net"), address) {
+        Ok(holders) => judge(&holders, uid),
         Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Owner::Crowded,
         Err(error) => Owner::Unknown(format!("/proc/self/net/tcp: {error}")),
     }
 }
 
-fn judge(found: &[(IpAddr, u32)], ip: IpAddr, uid: u32) -> Owner {
+/// The uids of those whose sockets a connection to an address reaches; none when nobody listens there. `net`: the tables of a network
+/// namespace, as `/proc/self/net`, or `/proc/PID/net` of a process that has one of its own.
+///
+/// # Errors
+/// What reading says; [`io::ErrorKind::FileTooLarge`] when more sockets listen than are looked through.
+pub fn holders(net: &Path, address: SocketAddr) -> io::Result<Vec<u32>> {
+    let table = |name: &str| -> io::Result<Vec<(IpAddr, u32)>> {
+        let file = File::open(net.join(name))?;
+        listeners(BufReader::with_capacity(64 * 1024, file), address.port(), TABLE_MAX)
+    };
+    let mut found = table("tcp")?;
+    // A kernel without IPv6 has no second table. One that cannot be looked through is passed over: what it would hide is the last
+    // that the kernel takes.
+    found.extend(table("tcp6").unwrap_or_default());
+    Ok(reached(&found, address.ip()))
+}
+
+fn judge(holders: &[u32], uid: u32) -> Owner {
+    match holders {
+        [] => Owner::Unknown("no socket that listens there is listed".to_owned()),
+        some => some.iter().find(|owner| **owner != uid).map_or(Owner::Expected, |owner| Owner::Stranger(*owner)),
+    }
+}
+
+fn reached(found: &[(IpAddr, u32)], ip: IpAddr) -> Vec<u32> {
     let ranks: [&dyn Fn(IpAddr) -> bool; 3] = [
         &|local| local.to_canonical() == ip.to_canonical(),
         &|local| ip.is_ipv4() && local == IpAddr::V4([0; 4].into()),
         &|local| local == IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     ];
     for fits in ranks {
-        let mut owners = found.iter().filter(|(local, _)| fits(*local)).map(|(_, owner)| *owner).peekable();
-        if owners.peek().is_some() {
-            return owners.find(|owner| *owner != uid).map_or(Owner::Expected, Owner::Stranger);
+        let owners: Vec<_> = found.iter().filter(|(local, _)| fits(*local)).map(|(_, owner)| *owner).collect();
+        if !owners.is_empty() {
+            return owners;
         }
     }
-    Owner::Unknown("no socket that listens there is listed".to_owned())
+    Vec::new()
 }
 
 /// # Errors
@@ -126,17 +141,28 @@ mod tests {
     }
 
     #[test]
+    fn whose_a_port_is_can_be_asked_of_another_process_network() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, me) = (socket.local_addr().unwrap(), rustix::process::getuid().as_raw());
+        let net = format!("/proc/{}/net", std::process::id());
+        assert_eq!(holders(Path::new(&net), address).unwrap(), [me]);
+        drop(socket);
+        assert_eq!(holders(Path::new(&net), address).unwrap(), [0_u32; 0]);
+        assert!(holders(Path::new("/proc/0/net"), address).is_err());
+    }
+
+    #[test]
     fn the_socket_bound_to_the_very_address_is_the_one_that_answers() {
         let [loopback, any4] = [[127, 0, 0, 1], [0; 4]].map(IpAddr::from);
         let any6 = IpAddr::from(Ipv6Addr::UNSPECIFIED);
-        assert_eq!(judge(&[(any4, 0), (loopback, 7)], loopback, 0), Owner::Stranger(7));
-        assert_eq!(judge(&[(any4, 7), (loopback, 0)], loopback, 0), Owner::Expected);
-        assert_eq!(judge(&[(any6, 7), (any4, 0)], loopback, 0), Owner::Expected);
-        assert_eq!(judge(&[(any6, 0)], loopback, 0), Owner::Expected);
-        assert_eq!(judge(&[(loopback, 0), (loopback, 7)], loopback, 0), Owner::Stranger(7));
+        assert_eq!(judge(&reached(&[(any4, 0), (loopback, 7)], loopback), 0), Owner::Stranger(7));
+        assert_eq!(judge(&reached(&[(any4, 7), (loopback, 0)], loopback), 0), Owner::Expected);
+        assert_eq!(judge(&reached(&[(any6, 7), (any4, 0)], loopback), 0), Owner::Expected);
+        assert_eq!(judge(&reached(&[(any6, 0)], loopback), 0), Owner::Expected);
+        assert_eq!(judge(&reached(&[(loopback, 0), (loopback, 7)], loopback), 0), Owner::Stranger(7));
         let mapped = "127.0.0.1".parse::<std::net::Ipv4Addr>().unwrap().to_ipv6_mapped().into();
-        assert_eq!(judge(&[(mapped, 7), (any4, 0)], loopback, 0), Owner::Stranger(7));
-        assert!(matches!(judge(&[(any4, 0)], Ipv6Addr::LOCALHOST.into(), 0), Owner::Unknown(_)));
+        assert_eq!(judge(&reached(&[(mapped, 7), (any4, 0)], loopback), 0), Owner::Stranger(7));
+        assert!(matches!(judge(&reached(&[(any4, 0)], Ipv6Addr::LOCALHOST.into()), 0), Owner::Unknown(_)));
     }
 
     #[test]
@@ -163,7 +189,7 @@ mod tests {
         let own = line(&format!("{:08X}:2808", u32::from_ne_bytes([127, 0, 0, 1])), LISTEN, 0);
         let table = format!("{HEAD}{}{own}", crowd(60_000));
         let found = listeners(table.as_bytes(), 0x2808, TABLE_MAX).unwrap();
-        assert_eq!(judge(&found, [127, 0, 0, 1].into(), 0), Owner::Expected);
+        assert_eq!(judge(&reached(&found, [127, 0, 0, 1].into()), 0), Owner::Expected);
         let refused = listeners(table.as_bytes(), 0x2808, 1024 * 1024).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::FileTooLarge);
     }
