@@ -2,6 +2,7 @@
 //! servers of other nodes. What is amiss here makes a k3s UNKNOWN to its guardians: nobody votes, nothing is repaired.
 
 use super::accounts::{Account, Accounts, Cast, Role};
+use super::filter::Filter;
 use super::finding::{Group, Section};
 use super::node::{Look, Node, Unread, Writer, weaknesses};
 use super::units::UnitFacts;
@@ -283,14 +284,8 @@ impl Check<'_> {
     fn others(&mut self, observer: &K3sSettings) {
         let far: BTreeSet<IpAddr> = observer.others.iter().map(std::net::SocketAddr::ip).collect();
         for agent in self.facts.agents {
-            let said = |property| agent.said.and_then(|said| said.get(property)).map_or("", String::as_str);
-            let (allowed, denied) = (Prefix::list(said("IPAddressAllow")), Prefix::list(said("IPAddressDeny")));
-            let within = |list: &[Prefix], address| list.iter().any(|prefix| prefix.contains(address));
-            let blocked: Vec<_> = far
-                .iter()
-                .filter(|far| within(&denied, **far) && !within(&allowed, **far))
-                .map(IpAddr::to_string)
-                .collect();
+            let filter = agent.said.map(Filter::of).unwrap_or_default();
+            let blocked: Vec<_> = far.iter().filter(|far| filter.blocks(**far)).map(IpAddr::to_string).collect();
             if !blocked.is_empty() {
                 let blocked = blocked.join(" ");
                 let text = format!(
@@ -329,35 +324,6 @@ fn fit(certificate: &str, key: &str) -> bool {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
     let (Ok(chain), Ok(key)) = (chain, PrivateKeyDer::from_pem_slice(key.as_bytes())) else { return false };
     rustls::sign::CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider()).is_ok()
-}
-
-/// A range of addresses, as systemd prints it: `10.0.0.0/8`, `::1/128`.
-struct Prefix {
-    first: IpAddr,
-    length: u32,
-}
-
-impl Prefix {
-    fn list(text: &str) -> Vec<Self> {
-        text.split_whitespace().filter_map(Self::parse).collect()
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
-        let first: IpAddr = address.parse().ok()?;
-        let bits = if first.is_ipv4() { 32 } else { 128 };
-        let length = length.map_or(Some(bits), |length| length.parse().ok())?;
-        (length <= bits).then_some(Self { first, length })
-    }
-
-    fn contains(&self, address: IpAddr) -> bool {
-        let same = |a: u128, b: u128, bits: u32| self.length == 0 || (a ^ b) >> (bits - self.length) == 0;
-        match (self.first, address) {
-            (IpAddr::V4(a), IpAddr::V4(b)) => same(a.to_bits().into(), b.to_bits().into(), 32),
-            (IpAddr::V6(a), IpAddr::V6(b)) => same(a.to_bits(), b.to_bits(), 128),
-            _ => false,
-        }
-    }
 }
 
 #[cfg(test)]

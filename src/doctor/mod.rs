@@ -10,6 +10,7 @@
 
 pub mod accounts;
 pub mod bus;
+pub mod filter;
 pub mod finding;
 pub mod host;
 pub mod k3s;
@@ -153,7 +154,11 @@ async fn of_node(facts: &Facts<'_>) -> Vec<Section> {
         match (settings, &said) {
             (None, _) => Section::skipped_whole(Group::Units, NO_SETTINGS),
             (_, Err(error)) => Section::skipped_whole(Group::Units, &error.to_string()),
-            (Some(_), Ok(said)) => units::check(&wanted, said, cast, accounts),
+            (Some(settings), Ok(said)) => {
+                let mut section = units::check(&wanted, said, cast, accounts);
+                tcp::filters(settings, said, &mut section);
+                section
+            }
         },
     ];
     if let Some(settings) = settings.filter(|settings| !settings.k3s.is_empty()) {

@@ -1,18 +1,21 @@
 //! Certificates for TCP: whether they are there, whole, in time, and root's; and whether anybody can come through to a port.
 
+use super::filter::Filter;
 use super::finding::Section;
+use super::units::UnitFacts;
 use crate::config::{self, Settings};
 use crate::grpc::tls::issue::RENEW_BEFORE;
 use crate::grpc::tls::{Material, MaterialError, Place};
+use crate::protocol::policy::SubjectKind;
 use crate::protocol::roster::Roster;
 use crate::protocol::types::PersonaId;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 
 const RENEW: &str = "`zeta-bft certify --ca-key FILE` makes new ones; agents take them up by themselves";
 const DAY: u64 = 24 * 3600;
-/// Where PID 1 looks for changes of this machine's to the agents' units.
-const DROP_INS: &str = "/etc/systemd/system";
 
 /// Checks what goes with `[tcp.NAME]`. `now`: seconds since 1970.
 pub fn check(settings: &Settings, roster: Option<&Roster>, now: u64, section: &mut Section) {
@@ -46,7 +49,6 @@ pub fn check(settings: &Settings, roster: Option<&Roster>, now: u64, section: &m
                 );
             }
         }
-        filters(settings, Path::new(DROP_INS), section);
     }
     let mut ca_said = false;
     for persona in settings.personas.keys() {
@@ -126,33 +128,35 @@ fn ends(what: &str, path: &Path, end: u64, now: u64, section: &mut Section) {
     }
 }
 
-/// The agents' unit lets nothing but loopback through: what listens elsewhere needs a change of it.
-fn filters(settings: &Settings, drop_ins: &Path, section: &mut Section) {
-    for (persona, tcp) in settings.tcp.iter().filter(|(_, tcp)| !tcp.listen.ip().is_loopback()) {
-        let unit = format!("zeta-bft-agent@{persona}.service");
-        let of_unit = [format!("{unit}.d"), "zeta-bft-agent@.service.d".to_owned()];
-        let opened = of_unit
-            .iter()
-            .flat_map(|folder| std::fs::read_dir(drop_ins.join(folder)).into_iter().flatten().flatten())
-            .map(|entry| entry.path())
-            // Where the whole unit is this machine's own.
-            .chain([drop_ins.join("zeta-bft-agent@.service")])
-            .any(|file| opens(&file));
-        if !opened {
-            let text = format!("{persona} listens on {}, but {unit} lets loopback through alone", tcp.listen);
+/// The agents' unit as shipped lets nothing but loopback through: where agents are reached by other addresses it must be opened to
+/// those. `said`: what systemd says of the units.
+pub fn filters(settings: &Settings, said: &BTreeMap<String, UnitFacts>, section: &mut Section) {
+    for policy in settings.policy.subjects.values() {
+        let SubjectKind::Agent(persona) = &policy.kind else { continue };
+        // Of which systemd says nothing is told elsewhere.
+        let (unit, Some(filter)) = (&policy.unit, said.get(&policy.unit).map(Filter::of)) else { continue };
+        let others = settings.tcp.iter().filter(|(other, _)| *other != persona);
+        let blocked: BTreeSet<IpAddr> =
+            others.map(|(_, tcp)| tcp.address.ip()).filter(|peer| filter.blocks(*peer)).collect();
+        let own = settings.tcp.get(persona).map(|tcp| tcp.listen).filter(|own| !own.ip().is_loopback());
+        if !blocked.is_empty() {
+            let blocked: Vec<_> = blocked.iter().map(IpAddr::to_string).collect();
+            let blocked = blocked.join(" ");
+            let text = format!(
+                "{unit} keeps {persona} from {blocked}, where other agents are: neither hears the other over TCP"
+            );
+            let fix = format!(
+                "`systemctl edit {unit}`: [Service] and IPAddressAllow={blocked}, then restart it; on NixOS zeta.bft.tcpAllow does it"
+            );
+            section.warning("tcp-filtered", unit, text, fix);
+        } else if let Some(own) = own.filter(|own| filter.allows_loopback_alone() && filter.blocks(own.ip())) {
+            let text = format!("{persona} listens on {own}, but {unit} lets loopback through alone");
             let fix = format!(
                 "`systemctl edit {unit}`: [Service] and IPAddressAllow= with the addresses of peers and inspectors, then restart it"
             );
-            section.warning("tcp-filtered", &unit, text, fix);
+            section.warning("tcp-filtered", unit, text, fix);
         }
     }
-}
-
-/// Whether a unit or a part of one lets more through than loopback.
-fn opens(file: &Path) -> bool {
-    let text = std::fs::read_to_string(file).unwrap_or_default();
-    let allowed = text.lines().filter_map(|line| line.trim().strip_prefix("IPAddressAllow="));
-    allowed.flat_map(str::split_whitespace).any(|address| address != "localhost")
 }
 
 #[cfg(test)]
@@ -248,21 +252,55 @@ mod tests {
         assert_eq!(found(&settings, &roster, NOW), ["bob.crt", "eve.crt"].map(of));
     }
 
+    /// What is found where every agent's unit allows this, and denies all else.
+    fn filtered(settings: &Settings, allowed: &str) -> Vec<(&'static str, String)> {
+        let facts = |unit: &str| {
+            let said = format!("Id={unit}\nIPAddressAllow={allowed}\nIPAddressDeny=0.0.0.0/0 ::/0\n");
+            crate::doctor::units::parse(&said)
+        };
+        let subjects = settings.policy.subjects.values();
+        let said = subjects.flat_map(|policy| facts(&policy.unit)).collect();
+        let mut section = Section::new(Group::Units);
+        filters(settings, &said, &mut section);
+        section.findings.into_iter().map(|finding| (finding.id, finding.subject)).collect()
+    }
+
+    const LOOPBACK: &str = "127.0.0.0/8 ::1/128";
+
+    fn of(names: &[&str]) -> Vec<(&'static str, String)> {
+        names.iter().map(|name| ("tcp-filtered", format!("zeta-bft-agent@{name}.service"))).collect()
+    }
+
     #[test]
     fn a_port_beyond_loopback_needs_a_filter_that_is_open() {
-        let (dir, settings, _) = node(OTTO);
-        let drop_ins = dir.path().join("units");
-        let found = || {
-            let mut section = Section::new(Group::Configuration);
-            filters(&settings, &drop_ins, &mut section);
-            section.findings.into_iter().map(|finding| finding.id).collect::<Vec<_>>()
-        };
-        assert_eq!(found(), ["tcp-filtered"]);
-        let folder = drop_ins.join("zeta-bft-agent@otto.service.d");
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join("override.conf"), "[Service]\nIPAddressAllow=localhost\n").unwrap();
-        assert_eq!(found(), ["tcp-filtered"]);
-        std::fs::write(folder.join("override.conf"), "[Service]\nIPAddressAllow=10.0.0.0/24\n").unwrap();
-        assert_eq!(found(), [""; 0]);
+        let (_dir, settings, _) = node(OTTO);
+        assert_eq!(filtered(&settings, LOOPBACK), of(&["lior", "otto", "vera"]));
+        assert_eq!(filtered(&settings, "localhost 127.0.0.0/8"), of(&["lior", "otto", "vera"]));
+        assert_eq!(filtered(&settings, &format!("{LOOPBACK} 10.0.0.0/24")), of(&[]));
+        let (_dir, settings, _) = node("\n[tcp.otto]\nlisten = \"127.0.0.1:9484\"\n");
+        assert_eq!(filtered(&settings, LOOPBACK), of(&[]));
+        let (_dir, settings, _) = node("\n[tcp.otto]\nlisten = \"0.0.0.0:9484\"\naddress = \"10.0.0.1:9484\"\n");
+        assert_eq!(filtered(&settings, &format!("{LOOPBACK} 10.0.0.1/32")), of(&[]));
+        assert_eq!(filtered(&settings, LOOPBACK), of(&["lior", "otto", "vera"]));
+        // Nothing is denied where systemd says so.
+        let mut section = Section::new(Group::Units);
+        filters(
+            &settings,
+            &crate::doctor::units::parse("Id=zeta-bft-agent@lior.service\nIPAddressDeny=\n"),
+            &mut section,
+        );
+        assert_eq!(section.findings, []);
+    }
+
+    #[test]
+    fn an_opening_for_k3s_is_none_for_peers() {
+        // What `k3s-others-blocked` has operators write for API servers at 10.0.0.7 and 10.0.0.8.
+        let k3s = format!("{LOOPBACK} 10.0.0.7/32 10.0.0.8/32");
+        let (_dir, settings, _) = node(OTTO);
+        assert_eq!(filtered(&settings, &k3s), of(&["lior", "vera"]));
+        let (_dir, settings, _) = node(&format!("{OTTO}\n[tcp.lior]\nlisten = \"10.0.0.2:9484\"\n"));
+        assert_eq!(filtered(&settings, &k3s), of(&["lior", "otto", "vera"]));
+        assert_eq!(filtered(&settings, &format!("{k3s} 10.0.0.1/32")), of(&["otto", "vera"]));
+        assert_eq!(filtered(&settings, &format!("{k3s} 10.0.0.1/32 10.0.0.2/32")), of(&[]));
     }
 }

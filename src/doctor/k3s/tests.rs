@@ -1,5 +1,6 @@
 use super::*;
 use crate::doctor::accounts::fixture::{PASSWD, cast};
+use crate::doctor::filter::Prefix;
 use crate::doctor::finding::Level;
 use crate::doctor::tree::Tree;
 use crate::doctor::units;
