@@ -43,9 +43,9 @@ impl<C: StatementCodec> Guardian<C> {
             let (_, said) = self.said.iter().find(|(number, _)| *number == seq)?;
             return Some((session.envelope().clone(), said.clone()));
         }
-        let mut windows = self.peers.values().filter_map(|peer| peer.window.as_ref());
-        let window = windows.find(|window| window.session().session_key == *session_key)?;
-        Some((window.session().envelope().clone(), window.get(seq)?.clone()))
+        // Of everybody with a session for that key, whoever signs with it.
+        self.windows_of(session_key)
+            .find_map(|window| Some((window.session().envelope().clone(), window.get(seq)?.clone())))
     }
 
     pub(super) fn peer_connected(&mut self, persona: &PersonaId, out: &mut Vec<GuardianEffect>) {
@@ -184,13 +184,26 @@ impl<C: StatementCodec> Guardian<C> {
 
     /// The warden holds this statement, and somebody another under the same number: is it we?
     pub(super) fn shown(&mut self, statement: &Envelope, out: &mut Vec<GuardianEffect>) -> Result<(), &'static str> {
-        let mut windows = self.peers.values().filter_map(|peer| peer.window.as_ref());
-        let Some(window) = windows.find(|window| window.session().session_key == statement.key) else { return Ok(()) };
-        let statement = window.open(statement, &self.config.codec).map_err(|error| error.as_str())?;
-        if let Some(proof) = window.conflict(&statement) {
+        let (mut proof, mut taken) = (None, Ok(()));
+        for window in self.windows_of(&statement.key) {
+            match window.open(statement, &self.config.codec) {
+                Ok(statement) => {
+                    (proof, taken) = (window.conflict(&statement), Ok(()));
+                    break;
+                }
+                Err(error) => taken = Err(error.as_str()),
+            }
+        }
+        if let Some(proof) = proof {
             self.take_proof(&proof, None, out);
         }
-        Ok(())
+        taken
+    }
+
+    /// Of everybody with a session for this key: to have asked for one shows no possession of the key.
+    fn windows_of(&self, session_key: &PublicKey) -> impl Iterator<Item = &StatementWindow> {
+        let windows = self.peers.values().filter_map(|peer| peer.window.as_ref());
+        windows.filter(move |window| window.session().session_key == *session_key)
     }
 
     /// Checks a proof, and if it holds: quarantine, spread, tell the warden. Once per persona until it is readmitted.

@@ -236,20 +236,30 @@ impl<C: StatementCodec> Warden<C> {
         self.out.push(WardenEffect::Event(WardenEvent::SessionOpened { persona: persona.clone(), incarnation }));
     }
 
+    /// Whose statement this is: of everybody with a session for its key the one that its header names. To have asked for a
+    /// session under a key shows no possession of it, and must take nobody's place.
+    fn author(&self, envelope: &Envelope) -> Result<(PersonaId, GuardianStatement), (&'static str, Option<PersonaId>)> {
+        let mut refused = ("unknown_session", None);
+        for (persona, guardian) in &self.guardians {
+            let windows = guardian.window.iter();
+            for window in windows.filter(|window| window.session().session_key == envelope.key) {
+                match window.open(envelope, &self.codec) {
+                    Ok(statement) => return Ok((persona.clone(), statement)),
+                    Err(error) => refused = (error.as_str(), Some(persona.clone())),
+                }
+            }
+        }
+        Err(refused)
+    }
+
     /// A heartbeat or a vote.
     pub(super) fn submitted(&mut self, envelope: &Envelope) {
-        let author = self
-            .guardians
-            .iter()
-            .find(|(_, guardian)| guardian.session().is_some_and(|session| session.session_key == envelope.key))
-            .map(|(persona, _)| persona.clone());
-        let Some(persona) = author else { return self.reject("unknown_session", None) };
+        let (persona, statement) = match self.author(envelope) {
+            Ok(found) => found,
+            Err((reason, persona)) => return self.reject(reason, persona),
+        };
         let guardian = self.guardians.get_mut(&persona).expect("it was just found");
         let window = guardian.window.as_mut().expect("its session was just compared");
-        let statement = match window.open(envelope, &self.codec) {
-            Ok(statement) => statement,
-            Err(error) => return self.reject(error.as_str(), Some(persona)),
-        };
         let current = statement.header().incarnation == window.session().incarnation;
         match window.observe(&statement) {
             Observed::Conflict(proof) => return self.take_proof(*proof),

@@ -56,15 +56,19 @@ impl Actor for Impersonator {
     }
 }
 
-/// Has another persona's own key, but not its process: asks for a session in its name, and signs by that key.
+/// Has another persona's own key, but not its process: asks for a session in its name, and signs by that key. Also asks in its
+/// own name for a session under the key that another's statements are signed by.
 pub struct KeyThief;
 
 impl Actor for KeyThief {
     fn request(&mut self, voice: &Voice, nonce: Nonce, rng: &mut Rng) -> Envelope {
         let (victim, key) = &voice.stolen;
-        match rng.below(3) {
-            0 => voice.request_as(victim.clone(), key, nonce),
-            1 => voice.request_as(voice.persona.clone(), key, nonce),
+        let mine = voice.session_key.public();
+        let anothers = voice.seen.iter().rfind(|e| e.domain == Domain::Heartbeat && e.key != mine).map(|e| e.key);
+        match (rng.below(4), anothers) {
+            (0, _) => voice.request_as(victim.clone(), key, nonce),
+            (1, _) => voice.request_as(voice.persona.clone(), key, nonce),
+            (2, Some(anothers)) => voice.request_under(anothers, nonce),
             _ => voice.request(nonce),
         }
     }

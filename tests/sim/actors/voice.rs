@@ -12,7 +12,9 @@ use zeta_bft::protocol::signing::{Signatures as _, SigningKey};
 use zeta_bft::protocol::statement::{
     Choice, Envelope, EpisodeStatement, Header, Heartbeat, JournalHead, SessionRequest, Statement, Vote,
 };
-use zeta_bft::protocol::types::{BootId, Digest, Nonce, PersonaId, SessionIncarnation, SubjectName, Timestamp};
+use zeta_bft::protocol::types::{
+    BootId, Digest, Nonce, PersonaId, PublicKey, SessionIncarnation, SubjectName, Timestamp,
+};
 
 /// Envelopes that it remembers.
 const MEMORY: usize = 96;
@@ -66,16 +68,26 @@ impl Voice {
     }
 
     pub fn request_as(&self, persona: PersonaId, key: &SigningKey, nonce: Nonce) -> Envelope {
-        let request = SessionRequest {
+        let request = self.asking(persona, self.session_key.public(), nonce);
+        Envelope::seal(&request, key, &self.codec)
+    }
+
+    /// For a key that it need not have.
+    pub fn request_under(&self, session_key: PublicKey, nonce: Nonce) -> Envelope {
+        let request = self.asking(self.persona.clone(), session_key, nonce);
+        Envelope::seal(&request, &self.persona_key, &self.codec)
+    }
+
+    fn asking(&self, persona: PersonaId, session_key: PublicKey, nonce: Nonce) -> SessionRequest {
+        SessionRequest {
             cluster: self.roster.cluster().clone(),
             node: self.roster.node().clone(),
             persona,
-            session_key: self.session_key.public(),
+            session_key,
             nonce,
             roster: self.roster.digest(),
             policy: self.policy,
-        };
-        Envelope::seal(&request, key, &self.codec)
+        }
     }
 
     pub fn has_session(&self) -> bool {

@@ -75,6 +75,17 @@ fn a_statement_that_the_warden_shows_is_compared_and_proves_what_it_contradicts(
 }
 
 #[test]
+fn a_session_asked_for_under_anothers_key_hides_no_lie_of_that_one() {
+    let mut alone = Alone::well();
+    let seq = alone.speaking.remove("vera").unwrap() - 1;
+    alone.speaking.remove("otto");
+    alone.peer("otto", mint("otto", &session_key("vera"), 21));
+    assert!(alone.guardian.held(&session_key("vera").public(), seq).is_some());
+    alone.step(GuardianInput::FromWarden(heartbeat_of("vera", seq, 1, Vec::new())));
+    assert_eq!(alone.proofs(), 1);
+}
+
+#[test]
 fn every_statement_of_a_peer_is_named_in_the_next_heartbeat_even_when_another_followed() {
     let mut alone = Alone::well();
     let next = alone.speaking.remove("otto").unwrap();

@@ -37,6 +37,22 @@ fn a_request_that_answers_another_number_gets_no_session() {
     assert!(matches!(bench.answers.pop(), Some(Answer::Refused { reason: "wrong_nonce", .. })));
 }
 
+/// Anybody may ask for a session under a key that it has read in another's: what that one says goes on to count.
+#[test]
+fn a_session_asked_for_under_anothers_key_silences_nobody() {
+    let mut bench = Bench::new();
+    // Otto's: lior's name comes before his.
+    bench.open_session("lior", 21);
+    bench.tick(MS);
+    bench.heartbeat("otto", &[]);
+    assert_eq!(bench.warden.guardians[&persona("otto")].heartbeat_at, Some(bench.now));
+    bench.kill("vera");
+    bench.vote("otto", "vera", FaultClass::Crash);
+    let counted =
+        |event: &WardenEvent| matches!(event, WardenEvent::VoteCounted { persona: by, .. } if *by == persona("otto"));
+    assert!(bench.events.iter().any(counted), "{:?}", bench.events);
+}
+
 #[test]
 fn two_vendors_that_call_each_other_broken_are_both_left_alone_for_a_minute() {
     let mut bench = Bench::new();
