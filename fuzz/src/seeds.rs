@@ -17,7 +17,7 @@ use zeta_bft::config::default_up_toml;
 use zeta_bft::inspect::receipts::Receipts;
 use zeta_bft::journal::{compact, scan};
 use zeta_bft::protocol::evidence::{FaultClass, Reason, TickEnd, TickState};
-use zeta_bft::protocol::record::{CompactedHead, LedgerEntry, OperatorOrder, Record};
+use zeta_bft::protocol::record::{CompactedHead, Forgiveness, LedgerEntry, OperatorOrder, Record};
 use zeta_bft::protocol::roster::RosterStatement;
 use zeta_bft::protocol::statement::{Codec, Envelope, JournalHead, Receipt};
 use zeta_bft::protocol::types::{PersonaId, Rung, SessionIncarnation, SubjectName, Timestamp, WardenInstance};
@@ -130,8 +130,9 @@ fn journal_records() -> Vec<(u8, Vec<u8>)> {
     };
     let operator = |order| {
         let readmits = matches!(order, OperatorOrder::Readmit { .. });
-        let forgiven_before = readmits.then(|| SessionIncarnation::new(WardenInstance(3), 2));
-        Record::Operator { uid: 0, order, reason: "upgrade".to_owned(), wall: 1_700_000_000, forgiven_before }
+        let before = SessionIncarnation::new(WardenInstance(3), 2);
+        let forgiveness = readmits.then_some(Forgiveness { before, burnt: None, answered: None });
+        Record::Operator { uid: 0, order, reason: "upgrade".to_owned(), wall: 1_700_000_000, forgiveness }
     };
     [
         Record::Boot { instance: WardenInstance(3), boot: BOOT, at: Timestamp::ZERO },

@@ -9,13 +9,13 @@
 //! * A hold ends with a release of the same subject; releasing all ends every hold. A quarantine ends with a readmission.
 
 use super::{Damage, Disk, Journal, JournalError, Salt, StoredRecord};
-use crate::protocol::record::{CompactedHead, LedgerEntry, OpenIntent, OperatorOrder, Record};
+use crate::protocol::record::{CompactedHead, Forgiveness, LedgerEntry, OpenIntent, OperatorOrder, Record};
 use crate::protocol::roster::Roster;
 use crate::protocol::signing::{SigningKey, VerifyingKey};
 use crate::protocol::statement::{
     Codec, Envelope, EquivocationProof, JournalHead, OpenError, Receipt, ReceiptKind, StatementCodec, Verified,
 };
-use crate::protocol::types::{BootId, Digest, PersonaId, SessionIncarnation, SubjectName, WardenInstance};
+use crate::protocol::types::{BootId, Digest, PersonaId, SubjectName, WardenInstance};
 use crate::protocol::warden::Recovered;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -28,7 +28,7 @@ struct Fold {
     open: BTreeMap<u64, (usize, OpenIntent)>,
     holds: BTreeMap<Option<SubjectName>, (usize, u32, OperatorOrder, String)>,
     quarantined: BTreeMap<PersonaId, (usize, EquivocationProof)>,
-    readmitted: BTreeMap<PersonaId, (usize, SessionIncarnation)>,
+    readmitted: BTreeMap<PersonaId, (usize, Forgiveness)>,
     receipts: VecDeque<(usize, Envelope)>,
     rosters: Vec<usize>,
     damage: Option<String>,
@@ -50,7 +50,7 @@ pub fn recover<C: StatementCodec + Codec<CompactedHead>>(
         open_intents: fold.open.into_values().map(|(_, intent)| intent).collect(),
         holds: fold.holds.into_values().map(|(_, uid, order, reason)| (uid, order, reason)).collect(),
         quarantined: fold.quarantined.into_iter().map(|(persona, (_, proof))| (persona, proof)).collect(),
-        readmitted: fold.readmitted.into_iter().map(|(persona, (_, before))| (persona, before)).collect(),
+        readmitted: fold.readmitted.into_iter().map(|(persona, (_, forgiveness))| (persona, forgiveness)).collect(),
         receipts: fold.receipts.into_iter().map(|(_, receipt)| receipt).collect(),
         damage: fold.damage,
     }
@@ -154,7 +154,7 @@ impl Fold {
             Record::Quarantine { persona, proof } => {
                 self.quarantined.insert(persona, (at, proof));
             }
-            Record::Operator { uid, order, reason, forgiven_before, .. } => match &order {
+            Record::Operator { uid, order, reason, forgiveness, .. } => match &order {
                 OperatorOrder::Hold { subject, .. } => {
                     self.holds.insert(subject.clone(), (at, uid, order, reason));
                 }
@@ -164,7 +164,7 @@ impl Fold {
                 }
                 OperatorOrder::Readmit { persona } => {
                     self.quarantined.remove(persona);
-                    self.readmitted.insert(persona.clone(), (at, forgiven_before.unwrap_or_default()));
+                    self.readmitted.insert(persona.clone(), (at, forgiveness.unwrap_or_default()));
                 }
                 OperatorOrder::Approve { .. } => {}
             },

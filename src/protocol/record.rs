@@ -3,7 +3,8 @@
 use super::signing::Domain;
 use super::statement::{Envelope, EquivocationProof, JournalHead, Statement};
 use super::types::{
-    BootId, Digest, EpisodeId, PersonaId, Round, Rung, SessionIncarnation, SubjectName, Timestamp, WardenInstance,
+    BootId, Digest, EpisodeId, PersonaId, PublicKey, Round, Rung, SessionIncarnation, SubjectName, Timestamp,
+    WardenInstance,
 };
 use std::time::Duration;
 
@@ -40,13 +41,25 @@ pub enum Record {
         reason: String,
         /// When, in seconds of Unix time.
         wall: u64,
-        /// Of a readmission: what was signed in sessions before this one is forgiven.
-        forgiven_before: Option<SessionIncarnation>,
+        /// Of a readmission: what is forgiven with it.
+        forgiveness: Option<Forgiveness>,
     },
     /// The roster in force from here on.
     Roster(Envelope),
     /// The first record of a compacted journal: where the chain stood, signed by the warden.
     Head(Envelope),
+}
+
+/// What a readmission forgives: what was signed in earlier sessions, but for a run that goes on with its vote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Forgiveness {
+    /// What was signed in sessions before this one is forgiven.
+    pub before: SessionIncarnation,
+    /// The session key that was proven to lie: all that it signed is forgiven, and it is never good for a session again.
+    pub burnt: Option<PublicKey>,
+    /// The session key of the run that was open then, and goes on: it is answered for whole, whichever of its sessions a proof
+    /// rests on. Which that is, the liar chooses: it shows its peers those that it likes.
+    pub answered: Option<PublicKey>,
 }
 
 /// The signed part of a [`Record::Head`].

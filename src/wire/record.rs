@@ -2,10 +2,10 @@
 
 use super::fields::{bytes, cut, name, nanos, required, text};
 use super::{MAX_REASON, v1};
-use crate::protocol::record::{LedgerEntry, OperatorOrder, Record};
+use crate::protocol::record::{Forgiveness, LedgerEntry, OperatorOrder, Record};
 use crate::protocol::statement::DecodeError;
 use crate::protocol::types::{
-    BootId, EpisodeId, PersonaId, Rung, SessionIncarnation, SubjectName, Timestamp, WardenInstance,
+    BootId, EpisodeId, PersonaId, PublicKey, Rung, SessionIncarnation, SubjectName, Timestamp, WardenInstance,
 };
 use std::time::Duration;
 use v1::operator_record::Order;
@@ -17,6 +17,19 @@ fn optional_subject(value: Option<String>) -> Result<Option<SubjectName>, Decode
 
 fn subject_text(subject: Option<&SubjectName>) -> Option<String> {
     subject.map(|subject| subject.as_str().to_owned())
+}
+
+fn forgiveness(operator: &v1::OperatorRecord) -> Result<Option<Forgiveness>, DecodeError> {
+    let key = |bytes: &Option<Vec<u8>>, field| {
+        bytes.as_ref().map(|key| PublicKey::from_slice(key).ok_or(DecodeError::OutOfRange(field))).transpose()
+    };
+    let burnt = key(&operator.burnt_key, "burnt_key")?;
+    let answered = key(&operator.answered_key, "answered_key")?;
+    match operator.forgiven_before.map(SessionIncarnation) {
+        Some(before) => Ok(Some(Forgiveness { before, burnt, answered })),
+        None if burnt.is_some() || answered.is_some() => Err(DecodeError::Missing("forgiven_before")),
+        None => Ok(None),
+    }
 }
 
 impl From<&Record> for v1::Record {
@@ -31,11 +44,13 @@ impl From<&Record> for v1::Record {
                 persona: persona.as_str().to_owned(),
                 proof: Some(proof.into()),
             }),
-            Record::Operator { uid, order, reason, wall, forgiven_before } => Kind::Operator(v1::OperatorRecord {
+            Record::Operator { uid, order, reason, wall, forgiveness } => Kind::Operator(v1::OperatorRecord {
                 uid: *uid,
                 reason: cut(reason, MAX_REASON),
                 wall_s: *wall,
-                forgiven_before: forgiven_before.map(|session| session.0),
+                forgiven_before: forgiveness.map(|forgiveness| forgiveness.before.0),
+                burnt_key: forgiveness.and_then(|forgiveness| Some(forgiveness.burnt?.0.to_vec())),
+                answered_key: forgiveness.and_then(|forgiveness| Some(forgiveness.answered?.0.to_vec())),
                 order: Some(order.into()),
             }),
             Record::Roster(roster) => Kind::Roster(roster.into()),
@@ -63,10 +78,10 @@ impl TryFrom<v1::Record> for Record {
             },
             Kind::Operator(operator) => Self::Operator {
                 uid: operator.uid,
+                forgiveness: forgiveness(&operator)?,
                 order: required(operator.order, "order")?.try_into()?,
                 reason: text(operator.reason, "reason", MAX_REASON)?,
                 wall: operator.wall_s,
-                forgiven_before: operator.forgiven_before.map(SessionIncarnation),
             },
             Kind::Roster(roster) => Self::Roster(roster.try_into()?),
             Kind::Head(head) => Self::Head(head.try_into()?),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 use zeta_bft::protocol::evidence::{Attestation, Evidence, FaultClass, Reason, TickEnd, TickState, Verdict};
-use zeta_bft::protocol::record::{LedgerEntry, OperatorOrder, Record};
+use zeta_bft::protocol::record::{Forgiveness, LedgerEntry, OperatorOrder, Record};
 use zeta_bft::protocol::roster::{Member, RosterStatement};
 use zeta_bft::protocol::signing::Domain;
 use zeta_bft::protocol::statement::{
@@ -275,7 +275,11 @@ impl Maker {
             reason: self.text(),
             wall: self.u64(),
             // Not from the same numbers: what comes after keeps its bytes.
-            forgiven_before: Maker(self.0 ^ 2).maybe(|m| SessionIncarnation(m.u64())),
+            forgiveness: Maker(self.0 ^ 2).maybe(|m| Forgiveness {
+                before: SessionIncarnation(m.u64()),
+                burnt: m.maybe(Self::key),
+                answered: m.maybe(Self::key),
+            }),
         }));
         records
     }

@@ -2,7 +2,7 @@
 
 use super::super::*;
 use crate::protocol::evidence::FaultClass;
-use crate::protocol::record::{LedgerEntry, OperatorOrder, Record};
+use crate::protocol::record::{Forgiveness, LedgerEntry, OperatorOrder, Record};
 use crate::protocol::roster::RosterStatement;
 use crate::protocol::roster::fixture::{self, subject};
 use crate::protocol::signing::{SigningKey, VerifyingKey};
@@ -64,8 +64,10 @@ impl Bench {
 
     fn order(&mut self, order: OperatorOrder) {
         let readmits = matches!(order, OperatorOrder::Readmit { .. });
-        let forgiven_before = readmits.then(|| SessionIncarnation::new(WardenInstance(1), 7));
-        self.write(&Record::Operator { uid: 0, order, reason: "because".into(), wall: 1, forgiven_before });
+        let before = SessionIncarnation::new(WardenInstance(1), 7);
+        let burnt = Some(self.key.public());
+        let forgiveness = readmits.then_some(Forgiveness { before, burnt, answered: None });
+        self.write(&Record::Operator { uid: 0, order, reason: "because".into(), wall: 1, forgiveness });
     }
 
     fn ledger(&mut self, subject: &str, tokens: u32) {
@@ -109,8 +111,8 @@ fn proof(key: &SigningKey) -> EquivocationProof {
 /// Everything that a recovery says, comparable.
 fn facts(r: &Recovered) -> String {
     format!(
-        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
-        r.instance, r.boot, r.ledgers, r.open_intents, r.holds, r.quarantined, r.receipts, r.damage
+        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+        r.instance, r.boot, r.ledgers, r.open_intents, r.holds, r.quarantined, r.readmitted, r.receipts, r.damage
     )
 }
 

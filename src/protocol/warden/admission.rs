@@ -12,9 +12,9 @@
 
 use super::{Answer, PeerFacts, Recovered, ReplyTo, Warden, WardenEffect, WardenEvent};
 use crate::protocol::episode::Word;
-use crate::protocol::equivocation::{GuardianStatement, Observed, StatementWindow};
+use crate::protocol::equivocation::{GuardianStatement, Observed, ProvenEquivocation, StatementWindow};
 use crate::protocol::evidence::FaultClass;
-use crate::protocol::record::Record;
+use crate::protocol::record::{Forgiveness, Record};
 use crate::protocol::roster::Roster;
 use crate::protocol::session::{VerifiedSession, verify_request, verify_session};
 use crate::protocol::statement::{
@@ -41,8 +41,8 @@ pub(super) struct Guardian {
     pub(super) quarantined: bool,
     /// The session key it was last proven to equivocate under: never good for a session again.
     burnt: Option<PublicKey>,
-    /// Lies in sessions before this one are forgiven, by a readmission.
-    pub(super) forgiven_before: SessionIncarnation,
+    /// By the last readmission.
+    pub(super) forgiven: Forgiveness,
 }
 
 impl Guardian {
@@ -53,45 +53,48 @@ impl Guardian {
     /// What decides how this one is heard from here on.
     pub(super) fn hash_future(&self, into: &mut impl std::hash::Hasher) {
         use std::hash::Hash as _;
-        let Self {
-            vendor,
-            window,
-            heartbeat_at,
-            heartbeat_seq,
-            health,
-            policy_matches,
-            quarantined,
-            burnt,
-            forgiven_before,
-        } = self;
-        (vendor, heartbeat_at, heartbeat_seq, health, policy_matches, quarantined, burnt, forgiven_before).hash(into);
+        let Self { vendor, window, heartbeat_at, heartbeat_seq, health, policy_matches, quarantined, burnt, forgiven } =
+            self;
+        (vendor, heartbeat_at, heartbeat_seq, health, policy_matches, quarantined, burnt, forgiven).hash(into);
         if let Some(window) = window {
             window.hash_future(into);
         }
     }
 
     /// Gives the vote back. A session under the burnt key ends with it: a fresh run is needed.
-    pub(super) fn readmit(&mut self, forgiven_before: SessionIncarnation) {
+    pub(super) fn readmit(&mut self, forgiven: Forgiveness) {
         self.quarantined = false;
-        self.forgiven_before = forgiven_before;
+        self.forgiven = forgiven;
         if self.session().is_some_and(|session| Some(session.session_key) == self.burnt) {
             self.window = None;
             self.heartbeat_at = None;
         }
     }
 
-    /// Where a readmission draws the line: a run that goes on with its vote is answered for whole, also what it signed until now.
-    pub(super) fn answers_from(&self, next: SessionIncarnation) -> SessionIncarnation {
-        let open = self.session().filter(|session| Some(session.session_key) != self.burnt);
-        open.map_or(next, |session| session.incarnation)
+    /// What a readmission forgives, when `next` is the next session: a run that goes on with its vote is answered for whole, also
+    /// what it signed until now.
+    pub(super) fn forgiven_from(&self, next: SessionIncarnation) -> Forgiveness {
+        let open = self.session().map(|session| session.session_key);
+        Forgiveness { before: next, burnt: self.burnt, answered: open.filter(|key| Some(*key) != self.burnt) }
+    }
+
+    /// Whether a lie was forgiven. Which session its proof rests on is the liar's choice, so of a run that goes on nothing is.
+    fn has_forgiven(&self, proven: &ProvenEquivocation) -> bool {
+        let key = Some(proven.session_key);
+        let goes_on = key == self.forgiven.answered || key == self.session().map(|session| session.session_key);
+        key == self.burnt || (proven.incarnation < self.forgiven.before && !goes_on)
     }
 }
 
 /// Every persona of the roster, without a session; quarantines as the journal has them.
 pub(super) fn guardians(roster: &Roster, recovered: &Recovered) -> BTreeMap<PersonaId, Guardian> {
-    let burnt = |persona: &PersonaId| {
+    let proven = |persona: &PersonaId| {
         let proof = recovered.quarantined.iter().find(|(who, _)| who == persona);
         proof.map(|(_, proof)| proof.first.key)
+    };
+    let forgiven = |persona: &PersonaId| {
+        let readmitted = recovered.readmitted.iter().find(|(who, _)| who == persona);
+        readmitted.map_or_else(Forgiveness::default, |(_, forgiven)| *forgiven)
     };
     roster
         .members()
@@ -103,13 +106,9 @@ pub(super) fn guardians(roster: &Roster, recovered: &Recovered) -> BTreeMap<Pers
                 heartbeat_seq: 0,
                 health: 0,
                 policy_matches: None,
-                quarantined: burnt(&member.persona).is_some(),
-                burnt: burnt(&member.persona),
-                forgiven_before: recovered
-                    .readmitted
-                    .iter()
-                    .find(|(who, _)| *who == member.persona)
-                    .map_or_else(SessionIncarnation::default, |(_, before)| *before),
+                quarantined: proven(&member.persona).is_some(),
+                burnt: proven(&member.persona).or(forgiven(&member.persona).burnt),
+                forgiven: forgiven(&member.persona),
             };
             (member.persona.clone(), guardian)
         })
@@ -382,12 +381,11 @@ impl<C: StatementCodec> Warden<C> {
             Ok(proven) => proven,
             Err(error) => return self.reject(error.as_str(), None),
         };
-        let persona = proven.persona;
+        let persona = proven.persona.clone();
         let Some(guardian) = self.guardians.get_mut(&persona) else { return };
         // A run that has ended is answered for like the one that goes on, unless the operator forgave it: else a restart
         // of the liar's agent, or of the warden, would be a way out.
-        let forgiven = guardian.burnt == Some(proven.session_key) || proven.incarnation < guardian.forgiven_before;
-        if guardian.quarantined || forgiven || self.damage.is_some() {
+        if guardian.quarantined || guardian.has_forgiven(&proven) || self.damage.is_some() {
             return;
         }
         guardian.quarantined = true;

@@ -4,7 +4,7 @@ use super::permit::{ActionPermit, Attempt};
 use crate::protocol::cpu::CpuReading;
 use crate::protocol::evidence::UnitState;
 use crate::protocol::policy::Policy;
-use crate::protocol::record::{LedgerEntry, OpenIntent, OperatorOrder, Record};
+use crate::protocol::record::{Forgiveness, LedgerEntry, OpenIntent, OperatorOrder, Record};
 use crate::protocol::roster::Roster;
 use crate::protocol::signing::SigningKey;
 use crate::protocol::statement::{
@@ -51,8 +51,8 @@ pub struct Recovered {
     pub holds: Vec<(u32, OperatorOrder, String)>,
     /// Personas without a vote, and the proofs.
     pub quarantined: Vec<(PersonaId, EquivocationProof)>,
-    /// Personas that were readmitted: what they signed in sessions before this one is forgiven.
-    pub readmitted: Vec<(PersonaId, SessionIncarnation)>,
+    /// Personas that were readmitted, and what was forgiven with it.
+    pub readmitted: Vec<(PersonaId, Forgiveness)>,
     /// The newest receipts, oldest first, at most [`Recovered::RECEIPTS`].
     pub receipts: Vec<Envelope>,
     /// The journal is damaged: everything is Held, with this text for people.

@@ -3,7 +3,7 @@
 //! Every order is journaled with the user and the reason; it is answered when it is on the disk.
 
 use super::{Answer, Deferred, Recovered, ReplyTo, State, Warden, WardenEffect};
-use crate::protocol::record::{OperatorOrder, Record};
+use crate::protocol::record::{Forgiveness, OperatorOrder, Record};
 use crate::protocol::statement::StatementCodec;
 use crate::protocol::types::{EpisodeId, PersonaId, SessionIncarnation, SubjectName};
 use std::collections::BTreeMap;
@@ -63,14 +63,14 @@ impl<C: StatementCodec> Warden<C> {
             return;
         }
         let wall = self.wall_ms / 1000;
-        let forgiven_before = self.forgiven_before(&order);
-        let record = Record::Operator { uid, order: order.clone(), reason: reason.clone(), wall, forgiven_before };
+        let forgiveness = self.forgiveness(&order);
+        let record = Record::Operator { uid, order: order.clone(), reason: reason.clone(), wall, forgiveness };
         let seq = self.append(record);
         let text = match order {
             OperatorOrder::Hold { subject, until } => self.hold(uid, subject, until, reason),
             OperatorOrder::Release { subject } => self.release(subject.as_ref()),
             OperatorOrder::Approve { episode } => self.approve(episode),
-            OperatorOrder::Readmit { persona } => self.readmit(&persona, forgiven_before.unwrap_or_default()),
+            OperatorOrder::Readmit { persona } => self.readmit(&persona, forgiveness.unwrap_or_default()),
         };
         self.after_sync.push_back((seq, Deferred::Reply { to: reply, answer: Answer::Done(text) }));
     }
@@ -153,16 +153,16 @@ impl<C: StatementCodec> Warden<C> {
         format!("episode {episode} of {name} is approved: it goes on as soon as a quorum votes again")
     }
 
-    /// A readmission forgives what was signed in sessions before this one.
-    fn forgiven_before(&self, order: &OperatorOrder) -> Option<SessionIncarnation> {
+    /// What a readmission forgives.
+    fn forgiveness(&self, order: &OperatorOrder) -> Option<Forgiveness> {
         let OperatorOrder::Readmit { persona } = order else { return None };
         let next = SessionIncarnation::new(self.instance, self.sessions_opened.saturating_add(1));
-        Some(self.guardians.get(persona)?.answers_from(next))
+        Some(self.guardians.get(persona)?.forgiven_from(next))
     }
 
-    fn readmit(&mut self, persona: &PersonaId, forgiven_before: SessionIncarnation) -> String {
+    fn readmit(&mut self, persona: &PersonaId, forgiven: Forgiveness) -> String {
         if let Some(guardian) = self.guardians.get_mut(persona) {
-            guardian.readmit(forgiven_before);
+            guardian.readmit(forgiven);
         }
         self.raise_set_epoch();
         format!("{persona} has its vote back; if its agent still runs as it did then, restart that agent")

@@ -241,6 +241,14 @@ impl Bench {
     }
 
     pub(super) fn open_session(&mut self, name: &str, n: u8) {
+        let Answer::Session(session) = self.ask_session(name, n) else { panic!("no session") };
+        let session = Codec::<Session>::decode(&Proto, &session.payload).unwrap();
+        let guard = Guard { session_key: session_key(n), incarnation: session.incarnation, seq: 0 };
+        self.guards.insert(persona(name), guard);
+    }
+
+    /// What it is answered, who speaks on as it did.
+    pub(super) fn ask_session(&mut self, name: &str, n: u8) -> Answer {
         let unit = SubjectName::agent(&persona(name));
         let pid = self.units[&unit].main_pid.unwrap();
         let here =
@@ -250,10 +258,7 @@ impl Bench {
         let Some(Answer::Nonce(nonce)) = self.answers.pop() else { panic!("no nonce") };
         let request = self.session_request(name, n, nonce);
         self.step(WardenInput::SessionWanted { peer, request, reply: ReplyTo(2) });
-        let Some(Answer::Session(session)) = self.answers.pop() else { panic!("no session") };
-        let session = Codec::<Session>::decode(&Proto, &session.payload).unwrap();
-        let guard = Guard { session_key: session_key(n), incarnation: session.incarnation, seq: 0 };
-        self.guards.insert(persona(name), guard);
+        self.answers.pop().expect("an answer")
     }
 
     /// For the session key of this number, signed with the persona's own.

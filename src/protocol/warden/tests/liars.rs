@@ -157,6 +157,20 @@ fn proof_against_lior(bench: &mut Bench) -> EquivocationProof {
     EquivocationProof { session, first: bench.seal("lior", &first), second: bench.seal("lior", &second) }
 }
 
+/// What a warden that starts finds of the last readmission in the journal.
+fn readmitted(bench: &Bench, name: &str) -> Recovered {
+    let forgiven = bench.records.iter().rev().find_map(|(_, record)| match record {
+        Record::Operator { order: OperatorOrder::Readmit { persona: who }, forgiveness, .. }
+            if *who == persona(name) =>
+        {
+            *forgiveness
+        }
+        _ => None,
+    });
+    let readmitted = vec![(persona(name), forgiven.expect("a readmission"))];
+    Recovered { readmitted, instance: WardenInstance(4), ..Recovered::default() }
+}
+
 #[test]
 fn a_liar_that_restarts_its_agent_before_it_is_proven_loses_its_vote_all_the_same() {
     let mut bench = Bench::new();
@@ -180,8 +194,7 @@ fn what_was_forgiven_is_not_held_against_a_readmitted_persona_again_and_what_it_
         assert!(!bench.warden.guardians[&persona("lior")].quarantined);
     }
     // Nor after a restart of the warden, which remembers that it was readmitted.
-    let readmitted = vec![(persona("lior"), bench.warden.guardians[&persona("lior")].forgiven_before)];
-    let recovered = Recovered { readmitted, instance: WardenInstance(1), ..Recovered::default() };
+    let recovered = readmitted(&bench, "lior");
     let mut again = Bench::recovered(policy(|_| {}), recovered);
     again.step(WardenInput::ProofSubmitted(old));
     assert!(!again.warden.guardians[&persona("lior")].quarantined);
@@ -195,20 +208,20 @@ fn what_was_forgiven_is_not_held_against_a_readmitted_persona_again_and_what_it_
 fn a_lie_told_after_a_readmission_is_answered_for_whatever_starts_anew_before_it_is_proven() {
     let is_quarantined = |bench: &Bench| bench.warden.guardians[&persona("lior")].quarantined;
     let mut bench = Bench::new();
+    bench.open_session("lior", 60);
     let proof = proof_against_lior(&mut bench);
     bench.step(WardenInput::ProofSubmitted(proof));
     assert!(is_quarantined(&bench));
     // This run is open when it is readmitted, and goes on with its vote.
     bench.open_session("lior", 61);
     assert!(matches!(bench.order(OperatorOrder::Readmit { persona: persona("lior") }), Answer::Done(_)));
-    let readmitted = vec![(persona("lior"), bench.warden.guardians[&persona("lior")].forgiven_before)];
+    let recovered = readmitted(&bench, "lior");
     let of_the_open_run = proof_against_lior(&mut bench);
     bench.open_session("lior", 62);
     let of_a_later_run = proof_against_lior(&mut bench);
     bench.open_session("lior", 63);
 
     // The warden was restarted three times since.
-    let recovered = Recovered { readmitted, instance: WardenInstance(4), ..Recovered::default() };
     for lie in [&of_the_open_run, &of_a_later_run] {
         let mut again = Bench::recovered(policy(|_| {}), recovered.clone());
         again.step(WardenInput::ProofSubmitted(lie.clone()));
@@ -216,6 +229,58 @@ fn a_lie_told_after_a_readmission_is_answered_for_whatever_starts_anew_before_it
     }
     bench.step(WardenInput::ProofSubmitted(of_the_open_run));
     assert!(is_quarantined(&bench), "its agent was restarted");
+}
+
+/// Which of a run's sessions a proof rests on is the liar's choice: it shows its peers which it likes.
+#[test]
+fn a_run_with_two_sessions_is_answered_for_whole_after_a_readmission() {
+    let is_quarantined = |bench: &Bench| bench.warden.guardians[&persona("lior")].quarantined;
+    let mut bench = Bench::new();
+    bench.open_session("lior", 60);
+    let proof = proof_against_lior(&mut bench);
+    bench.step(WardenInput::ProofSubmitted(proof));
+    bench.open_session("lior", 61);
+    let lie = proof_against_lior(&mut bench);
+    bench.open_session("lior", 61);
+    assert!(matches!(bench.order(OperatorOrder::Readmit { persona: persona("lior") }), Answer::Done(_)));
+    let recovered = readmitted(&bench, "lior");
+    bench.step(WardenInput::ProofSubmitted(lie.clone()));
+    assert!(is_quarantined(&bench));
+    // Nor is a restart of the warden, with another run of lior's after it, a way out.
+    let mut again = Bench::recovered(policy(|_| {}), recovered);
+    again.step(WardenInput::ProofSubmitted(lie));
+    assert!(is_quarantined(&again));
+}
+
+/// The agent goes on as it did, and so it goes on without a session: else anybody could prove anew, with the new session, what was
+/// forgiven.
+#[test]
+fn a_burnt_key_stays_burnt_after_a_readmission_and_a_restart_of_the_warden() {
+    let mut bench = Bench::new();
+    bench.open_session("lior", 62);
+    let proof = proof_against_lior(&mut bench);
+    bench.step(WardenInput::ProofSubmitted(proof));
+    assert!(matches!(bench.order(OperatorOrder::Readmit { persona: persona("lior") }), Answer::Done(_)));
+    let burnt = |answer| matches!(answer, Answer::Refused { reason: "burnt_key", .. });
+    assert!(burnt(bench.ask_session("lior", 62)));
+    let mut again = Bench::recovered(policy(|_| {}), readmitted(&bench, "lior"));
+    assert!(burnt(again.ask_session("lior", 62)));
+    assert!(matches!(again.ask_session("lior", 63), Answer::Session(_)));
+}
+
+/// A run that had a session before the readmission, and another one was open then.
+#[test]
+fn a_key_that_comes_back_after_a_readmission_is_answered_for() {
+    let mut bench = Bench::new();
+    bench.open_session("lior", 61);
+    let lie = proof_against_lior(&mut bench);
+    bench.open_session("lior", 62);
+    let proof = proof_against_lior(&mut bench);
+    bench.step(WardenInput::ProofSubmitted(proof));
+    assert!(matches!(bench.order(OperatorOrder::Readmit { persona: persona("lior") }), Answer::Done(_)));
+    bench.open_session("lior", 61);
+    bench.step(WardenInput::ProofSubmitted(lie));
+    assert!(bench.warden.guardians[&persona("lior")].quarantined);
 }
 
 #[test]
