@@ -6,8 +6,8 @@
 //!   latest word is taken in; everything goes into the [`StatementWindow`], where two statements of one number meet.
 //! * Heartbeats name what their author has of others. One that names another statement than ours makes us fetch that one
 //!   statement, and nothing else. The warden compares likewise, and shows what it has.
-//! * A proof, found or received, is checked whole, spread once, told to each peer that connects, given to the warden, and costs its
-//!   subject our ear until the warden has minted it a newer session (after the operator readmitted it).
+//! * A proof, found or received, is checked whole, spread once, told to each peer that connects, and costs its subject our ear until
+//!   the warden has minted it a newer session. The warden gets it with every session of our own: it knows what it forgave.
 //! * What is kept of a peer is bounded: one window, one heartbeat, one proof.
 
 use super::super::equivocation::{GuardianStatement, Observed, StatementWindow};
@@ -29,6 +29,8 @@ pub(super) struct Peer {
     pub(super) heartbeat_at: Option<Timestamp>,
     /// The newest session it had when it was proven to lie.
     pub(super) quarantined: Option<SessionIncarnation>,
+    /// Its last lie. Kept also when it has our ear again: which session it shows first is its own choice, and says nothing of whether
+    /// the warden has heard of this.
     pub(super) proof: Option<EquivocationProof>,
     /// Sessions up to this one were proven to lie and are done with.
     pub(super) forgiven: Option<SessionIncarnation>,
@@ -56,7 +58,8 @@ impl<C: StatementCodec> Guardian<C> {
             out.push(GuardianEffect::ToPeer(persona.clone(), session.envelope().clone()));
         }
         // To nobody else: a liar that connects again and again must not make us spend what we may send to others.
-        let proofs = self.peers.values().filter_map(|peer| peer.proof.clone());
+        let guilty = self.peers.values().filter(|peer| peer.quarantined.is_some());
+        let proofs = guilty.filter_map(|peer| peer.proof.clone());
         out.extend(proofs.map(|proof| GuardianEffect::ProofToPeer(persona.clone(), proof)));
     }
 
@@ -112,7 +115,6 @@ impl<C: StatementCodec> Guardian<C> {
         peer.unreported.clear();
         if let Some(last) = peer.quarantined.take_if(|last| incarnation > *last) {
             peer.forgiven = Some(last);
-            peer.proof = None;
             self.distrust(from, false);
         }
         Ok(())

@@ -110,6 +110,22 @@ fn every_statement_of_a_peer_is_named_in_the_next_heartbeat_even_when_another_fo
 }
 
 #[test]
+fn a_proof_found_while_the_warden_was_away_reaches_it_whatever_session_the_liar_shows_first() {
+    let mut alone = Alone::well();
+    alone.step(GuardianInput::WardenLost);
+    let seq = alone.speaking.remove("otto").unwrap() - 1;
+    alone.peer("otto", heartbeat_of("otto", seq, 1, Vec::new()));
+    assert_eq!(alone.proofs(), 1);
+    alone.peer("otto", mint("otto", &session_key("otto"), 21));
+    alone.out.clear();
+    alone.connect(12);
+    assert!(alone.out.iter().any(|effect| matches!(effect, GuardianEffect::ProofToWarden(_))));
+    // To others it is old news, which would cost otto their ear anew.
+    alone.step(GuardianInput::PeerConnected(persona("vera")));
+    assert!(!alone.out.iter().any(|effect| matches!(effect, GuardianEffect::ProofToPeer(..))));
+}
+
+#[test]
 fn gaps_repetitions_and_late_statements_are_no_fault() {
     let mut alone = Alone::well();
     let next = alone.speaking.remove("otto").unwrap();
