@@ -37,7 +37,7 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 
 /// Most attestations in a heartbeat.
 pub const MAX_ATTESTATIONS: usize = 64;
-/// Most heads in a heartbeat, votes or sessions in a certificate, and members of a roster.
+/// Most votes or sessions in a certificate, and members of a roster.
 pub const MAX_GUARDIANS: usize = 16;
 /// Longest reason that an operator gives, in bytes; the encoding cuts what is longer.
 pub const MAX_REASON: usize = 4096;

@@ -131,6 +131,22 @@ impl StatementWindow {
         envelope: &Envelope,
         codec: &C,
     ) -> Result<GuardianStatement, WindowError> {
+        let statement = self.open_of_any_session(envelope, codec)?;
+        let header = statement.header();
+        let (fits, field) = (header.incarnation <= self.session.incarnation, "incarnation");
+        if fits { Ok(statement) } else { Err(WindowError::Inconsistent(field)) }
+    }
+
+    /// The same for comparing alone, whichever session of the key its header names: a key has one sequence of numbers, and whoever
+    /// brings the statement may know of a session that we were not shown.
+    ///
+    /// # Errors
+    /// [`WindowError`] names what does not fit.
+    pub fn open_of_any_session<C: Codec<Heartbeat> + Codec<Vote>>(
+        &self,
+        envelope: &Envelope,
+        codec: &C,
+    ) -> Result<GuardianStatement, WindowError> {
         let statement = GuardianStatement::open(envelope, self.session.key(), codec)?;
         let header = statement.header();
         for (fits, field) in [
@@ -138,7 +154,6 @@ impl StatementWindow {
             (header.node == self.session.node, "node"),
             (header.boot == self.session.boot, "boot"),
             (header.persona == self.session.persona, "persona"),
-            (header.incarnation <= self.session.incarnation, "incarnation"),
         ] {
             if !fits {
                 return Err(WindowError::Inconsistent(field));
@@ -169,7 +184,7 @@ impl StatementWindow {
         if newest { Observed::Newest } else { Observed::Late }
     }
 
-    /// Compares a statement that [`Self::open`] let through with the kept one of its number; takes nothing in.
+    /// Compares a statement that [`Self::open_of_any_session`] let through with the kept one of its number; takes nothing in.
     pub fn conflict(&self, statement: &GuardianStatement) -> Option<EquivocationProof> {
         debug_assert_eq!(statement.header().session_key, self.session.session_key, "opened under this session's key");
         let (digest, kept) = self.kept.get(&statement.header().seq)?;

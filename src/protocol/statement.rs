@@ -127,6 +127,12 @@ pub struct Heartbeat {
     pub receipt: JournalHead,
 }
 
+impl Heartbeat {
+    /// Heads at most: with four heartbeats a second it names more than two liars may say, of whom each peer takes 100 statements a
+    /// second.
+    pub const MAX_HEADS: usize = 64;
+}
+
 impl Statement for Heartbeat {
     const DOMAIN: Domain = Domain::Heartbeat;
 }

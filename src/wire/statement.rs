@@ -200,7 +200,7 @@ impl TryFrom<v1::Heartbeat> for Heartbeat {
             header: required(message.header, "header")?.try_into()?,
             attestations,
             health: message.health,
-            heads: list(message.heads, "heads", MAX_GUARDIANS)?,
+            heads: list(message.heads, "heads", Heartbeat::MAX_HEADS)?,
             receipt: required(message.receipt, "receipt")?.try_into()?,
         })
     }

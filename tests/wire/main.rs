@@ -237,7 +237,7 @@ fn the_longest_names_fit_the_bounds_of_their_statements() {
     let vote = Vote { header: header.clone(), subject, attestation, challenge, ..Maker(18).vote() };
     let attestations = vec![vote.attestation.clone(); wire::MAX_ATTESTATIONS];
     let head = Head { persona: header.persona.clone(), seq: u64::MAX, ..Maker(24).heartbeat_head() };
-    let heads = vec![head; wire::MAX_GUARDIANS];
+    let heads = vec![head; Heartbeat::MAX_HEADS];
     let heartbeat = Heartbeat { header, attestations, heads, ..Maker(19).heartbeat() };
     for (domain, len) in [
         (Domain::SessionRequest, Proto.encode(&request).len()),

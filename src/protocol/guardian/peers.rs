@@ -4,8 +4,10 @@
 //!   on, under another a new one begins.
 //! * A heartbeat or vote counts when it came over the author's own connection, under its session's key. Only an author's
 //!   latest word is taken in; everything goes into the [`StatementWindow`], where two statements of one number meet.
-//! * Heartbeats name what their author has of others. One that names another statement than ours makes us fetch that one
-//!   statement, and nothing else. The warden compares likewise, and shows what it has.
+//! * Heartbeats name what their author has of others: everything once, the oldest first. One that names another statement than
+//!   ours makes us fetch that one statement, and nothing else. The warden compares likewise, and shows what it
+//!   has. What is compared so need not be of a session that we know: a key's numbers are the key's, and a liar shows its sessions
+//!   to whom it likes.
 //! * A proof, found or received, is checked whole, spread once, told to each peer that connects, and costs its subject our ear until
 //!   the warden has minted it a newer session. The warden gets it with every session of our own: it knows what it forgave.
 //! * What is kept of a peer is bounded: one window, one heartbeat, one proof.
@@ -17,9 +19,6 @@ use super::super::statement::{Envelope, EquivocationProof, Head, Heartbeat, Stat
 use super::super::types::{PersonaId, PublicKey, SessionIncarnation, SubjectName, Timestamp};
 use super::{Guardian, GuardianEffect, GuardianEvent};
 use std::collections::BTreeSet;
-
-/// Heads in a heartbeat at most, over all peers.
-const MAX_HEADS: usize = 16;
 
 /// Another guardian.
 #[derive(Clone, Debug, Default)]
@@ -160,7 +159,7 @@ impl<C: StatementCodec> Guardian<C> {
     }
 
     fn compare(&self, from: &PersonaId, heads: &[Head], out: &mut Vec<GuardianEffect>) {
-        for head in heads.iter().take(MAX_HEADS).filter(|head| head.persona != *from) {
+        for head in heads.iter().take(Heartbeat::MAX_HEADS).filter(|head| head.persona != *from) {
             let Some(peer) = self.peers.get(&head.persona).filter(|peer| peer.quarantined.is_none()) else { continue };
             if peer.window.as_ref().is_some_and(|window| window.contradicts(head)) {
                 out.push(GuardianEffect::Fetch { from: from.clone(), session_key: head.session_key, seq: head.seq });
@@ -174,7 +173,8 @@ impl<C: StatementCodec> Guardian<C> {
                 let window = self.peers.get(&session.persona).and_then(|peer| peer.window.as_ref());
                 let window = window.filter(|window| window.session().session_key == session.session_key);
                 let window = window.ok_or("no_session")?;
-                Ok(window.conflict(&window.open(statement, &self.config.codec).map_err(|e| e.as_str())?))
+                let statement = window.open_of_any_session(statement, &self.config.codec).map_err(|e| e.as_str())?;
+                Ok(window.conflict(&statement))
             },
         );
         match proof {
@@ -188,7 +188,7 @@ impl<C: StatementCodec> Guardian<C> {
     pub(super) fn shown(&mut self, statement: &Envelope, out: &mut Vec<GuardianEffect>) -> Result<(), &'static str> {
         let (mut proof, mut taken) = (None, Ok(()));
         for window in self.windows_of(&statement.key) {
-            match window.open(statement, &self.config.codec) {
+            match window.open_of_any_session(statement, &self.config.codec) {
                 Ok(statement) => {
                     (proof, taken) = (window.conflict(&statement), Ok(()));
                     break;
@@ -247,31 +247,42 @@ impl<C: StatementCodec> Guardian<C> {
         self.peers.values().filter_map(|peer| peer.proof.as_ref())
     }
 
-    /// What the own heartbeat says of others: each one's newest statement, then what else came since the last heartbeat, so
-    /// that a statement shown to one peer only is compared even when another followed at once.
+    /// What the own heartbeat says of others: each one's newest statement, then what else came and was not yet named, the oldest of
+    /// each in turn. So a statement shown to one peer only is compared, however many follow it, and nobody's crowd out another's.
     pub(super) fn take_heads(&mut self) -> Vec<Head> {
-        let mut heads: Vec<Head> =
-            self.peers.values().filter_map(|peer| peer.window.as_ref()?.head()).take(MAX_HEADS).collect();
+        let mut heads: Vec<Head> = Vec::new();
         for peer in self.peers.values_mut() {
-            let unreported = std::mem::take(&mut peer.unreported);
-            let Some(window) = &peer.window else { continue };
-            let newest = window.head().map(|head| head.seq);
-            for seq in unreported.into_iter().rev().filter(|seq| Some(*seq) != newest) {
-                if heads.len() < MAX_HEADS {
-                    heads.extend(window.head_at(seq));
+            let Some(head) = peer.window.as_ref().and_then(StatementWindow::head) else { continue };
+            peer.unreported.remove(&head.seq);
+            heads.push(head);
+        }
+        heads.truncate(Heartbeat::MAX_HEADS);
+        loop {
+            let named = heads.len();
+            for peer in self.peers.values_mut() {
+                if heads.len() < Heartbeat::MAX_HEADS {
+                    heads.extend(peer.next_unreported());
                 }
             }
+            if heads.len() == named {
+                return heads;
+            }
         }
-        heads
     }
 }
 
 impl Peer {
     fn report(&mut self, seq: u64) {
         self.unreported.insert(seq);
-        if self.unreported.len() > MAX_HEADS {
+        if self.unreported.len() > StatementWindow::CAPACITY {
             self.unreported.pop_first();
         }
+    }
+
+    /// The oldest statement that no heartbeat has named yet. What is no longer kept cannot be compared.
+    fn next_unreported(&mut self) -> Option<Head> {
+        let window = self.window.as_ref()?;
+        std::iter::from_fn(|| self.unreported.pop_first()).find_map(|seq| window.head_at(seq))
     }
 }
 

@@ -121,6 +121,11 @@ pub(super) fn mint(of: &str, session_key: &SigningKey, number: u32) -> Envelope 
 
 /// A heartbeat of a peer's; `health` makes two with one number differ.
 pub(super) fn heartbeat_of(of: &str, seq: u64, health: u32, heads: Vec<Head>) -> Envelope {
+    heartbeat_under(20, of, seq, health, heads)
+}
+
+/// The same, under the session of this number.
+pub(super) fn heartbeat_under(session: u32, of: &str, seq: u64, health: u32, heads: Vec<Head>) -> Envelope {
     let heartbeat = Heartbeat {
         header: Header {
             cluster: cluster(),
@@ -130,7 +135,7 @@ pub(super) fn heartbeat_of(of: &str, seq: u64, health: u32, heads: Vec<Head>) ->
             roster: fixture::DIGEST,
             policy: POLICY,
             persona: persona(of),
-            incarnation: SessionIncarnation::new(WardenInstance(1), 20),
+            incarnation: SessionIncarnation::new(WardenInstance(1), session),
             session_key: session_key(of).public(),
             seq,
             observed_at: Timestamp::from_nanos(seq),
@@ -273,6 +278,17 @@ impl Alone {
             })
             .map(Verified::into_inner)
             .collect()
+    }
+
+    /// Every head of this persona's that was broadcast since the last look, in order.
+    pub(super) fn named(&self, of: &str) -> Vec<u64> {
+        let key = VerifyingKey::new(session_key("lior").public()).unwrap();
+        let heartbeats = self.out.iter().filter_map(|effect| match effect {
+            GuardianEffect::Broadcast(envelope) => envelope.open::<Heartbeat>(&key, &Proto).ok(),
+            _ => None,
+        });
+        let heads = heartbeats.flat_map(|heartbeat| heartbeat.heads.clone());
+        heads.filter(|head| head.persona == persona(of)).map(|head| head.seq).collect()
     }
 
     pub(super) fn proofs(&self) -> usize {

@@ -93,20 +93,53 @@ fn every_statement_of_a_peer_is_named_in_the_next_heartbeat_even_when_another_fo
         alone.peer("otto", heartbeat_of("otto", seq, 0, Vec::new()));
     }
     alone.run(300);
-    let key = VerifyingKey::new(session_key("lior").public()).unwrap();
-    let named: Vec<u64> = alone
-        .out
-        .iter()
-        .filter_map(|effect| match effect {
-            GuardianEffect::Broadcast(envelope) => envelope.open::<Heartbeat>(&key, &Proto).ok(),
-            _ => None,
-        })
-        .flat_map(|heartbeat| heartbeat.heads.clone())
-        .filter(|head| head.persona == persona("otto"))
-        .map(|head| head.seq)
-        .collect();
+    let named = alone.named("otto");
     assert!((next..next + 3).all(|seq| named.contains(&seq)), "{named:?}");
     assert!(alone.guardian.held(&session_key("otto").public(), next).is_some(), "and a peer can fetch it");
+}
+
+#[test]
+fn a_lie_followed_by_many_statements_is_still_named() {
+    let mut alone = Alone::well();
+    let next = alone.speaking.remove("otto").unwrap();
+    for seq in next..next + 200 {
+        alone.peer("otto", heartbeat_of("otto", seq, 0, Vec::new()));
+    }
+    alone.run(300);
+    assert!(alone.named("otto").contains(&next), "the first is named first");
+    // As fast as anybody may speak, without end, and one more of another's.
+    alone.speaking.remove("vera");
+    let mut said = next + 200;
+    for _ in 0..40 {
+        for seq in said..said + 25 {
+            alone.peer("otto", heartbeat_of("otto", seq, 0, Vec::new()));
+        }
+        said += 25;
+        alone.run(250);
+    }
+    alone.peer("vera", heartbeat_of("vera", 500, 0, Vec::new()));
+    alone.peer("vera", heartbeat_of("vera", 501, 0, Vec::new()));
+    alone.run(300);
+    let (of_otto, of_vera) = (alone.named("otto"), alone.named("vera"));
+    assert!((next..said).all(|seq| of_otto.contains(&seq)), "of {} {} were named", said - next, of_otto.len());
+    assert!(of_vera.contains(&500));
+}
+
+/// A liar opens another session for its key and shows it to nobody but the warden.
+#[test]
+fn a_session_withheld_from_peers_hides_no_second_face() {
+    for fetched in [false, true] {
+        let mut alone = Alone::well();
+        let seq = alone.speaking.remove("otto").unwrap() - 1;
+        let lie = heartbeat_under(21, "otto", seq, 1, Vec::new());
+        if fetched {
+            let session = mint("otto", &session_key("otto"), 21);
+            alone.step(GuardianInput::Fetched { session, statement: lie });
+        } else {
+            alone.step(GuardianInput::FromWarden(lie));
+        }
+        assert_eq!((alone.proofs(), alone.rejected()), (1, vec![]));
+    }
 }
 
 #[test]
