@@ -44,7 +44,7 @@ use crate::{clock, keys};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::info;
 
@@ -167,7 +167,7 @@ pub async fn run<B: Backend>(agent: Agent<B>, shutdown: impl Future<Output = ()>
         units: known_units,
         mouth: mouth.clone(),
         metrics: metrics.clone(),
-        fetches: Semaphore::new(peers::FETCHES),
+        fetches: peers::Fetches::from_each(&personas),
         admissions: std::sync::Mutex::default(),
     });
     for peer in personas.iter().filter(|peer| gossip.dials(peer)) {

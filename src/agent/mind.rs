@@ -92,7 +92,7 @@ pub(super) fn open() -> (Mouth, Ears) {
 
 impl Ears {
     /// The next message, or `None` after a nap. Cancel safe.
-    async fn next(&mut self, nap: Duration) -> Option<Message> {
+    pub(super) async fn next(&mut self, nap: Duration) -> Option<Message> {
         tokio::select! {
             biased;
             Some(challenge) = self.challenges.recv() => Some(challenge),

@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::service::Routes;
@@ -38,8 +38,8 @@ use tracing::debug;
 
 /// Longest wait for a greeting or an answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
-/// Fetches under way at once: a liar's heads must not make us dial without end.
-pub(super) const FETCHES: usize = 4;
+/// Fetches under way at once from one peer: a liar's heads must not make us dial without end.
+const FETCHES: usize = 2;
 /// Statements that may wait for one peer.
 const OUTGOING: usize = 128;
 /// A line that held so long was a good one: the next attempt comes soon again.
@@ -118,6 +118,20 @@ impl From<Status> for NoLine {
     }
 }
 
+/// Places for fetches, so many for each peer: one that never answers takes no other's.
+#[derive(Debug)]
+pub(super) struct Fetches(BTreeMap<PersonaId, Semaphore>);
+
+impl Fetches {
+    pub(super) fn from_each(peers: &[PersonaId]) -> Self {
+        Self(peers.iter().map(|peer| (peer.clone(), Semaphore::new(FETCHES))).collect())
+    }
+
+    fn begin(&self, from: &PersonaId) -> Option<SemaphorePermit<'_>> {
+        self.0.get(from)?.try_acquire().ok()
+    }
+}
+
 /// What the lines to peers share.
 pub(super) struct Gossip {
     pub(super) me: PersonaId,
@@ -128,7 +142,7 @@ pub(super) struct Gossip {
     pub(super) units: KnownUnits,
     pub(super) mouth: Mouth,
     pub(super) metrics: AgentMetrics,
-    pub(super) fetches: Semaphore,
+    pub(super) fetches: Fetches,
     /// What each peer may still send: a new line brings no new allowance.
     pub(super) admissions: Mutex<BTreeMap<PersonaId, Admission>>,
 }
@@ -260,7 +274,10 @@ async fn greeting(incoming: &mut Streaming<v1::PeerMessage>) -> Result<PersonaId
 
 /// Fetches one statement from a peer and hands it to the guardian.
 pub(super) async fn fetch(gossip: Arc<Gossip>, from: PersonaId, session_key: PublicKey, seq: u64) {
-    let Ok(_under_way) = gossip.fetches.try_acquire() else { return };
+    let Some(_under_way) = gossip.fetches.begin(&from) else {
+        debug!(peer = %from, seq, "not fetched: it has not answered the last fetches");
+        return;
+    };
     let request = v1::FetchRequest { session_key: session_key.0.to_vec(), seq };
     let fetched = async {
         let mut client = gossip.client(&from).await?;

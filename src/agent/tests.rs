@@ -1,5 +1,6 @@
 //! An agent against a warden, wrappers and a PID 1 that the test plays, all over real sockets in one process.
 
+mod fetches;
 mod lines;
 mod tcp;
 

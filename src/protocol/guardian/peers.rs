@@ -5,7 +5,7 @@
 //! * A heartbeat or vote counts when it came over the author's own connection, under its session's key. Only an author's
 //!   latest word is taken in; everything goes into the [`StatementWindow`], where two statements of one number meet.
 //! * Heartbeats name what their author has of others: everything once, the oldest first. One that names another statement than
-//!   ours makes us fetch that one statement, and nothing else. The warden compares likewise, and shows what it
+//!   ours makes us fetch that one statement, one of each persona, and nothing else. The warden compares likewise, and shows what it
 //!   has. What is compared so need not be of a session that we know: a key's numbers are the key's, and a liar shows its sessions
 //!   to whom it likes.
 //! * A proof, found or received, is checked whole, spread once, told to each peer that connects, and costs its subject our ear until
@@ -159,9 +159,11 @@ impl<C: StatementCodec> Guardian<C> {
     }
 
     fn compare(&self, from: &PersonaId, heads: &[Head], out: &mut Vec<GuardianEffect>) {
+        // Made-up ones contradict too: one question a persona.
+        let mut asked = BTreeSet::new();
         for head in heads.iter().take(Heartbeat::MAX_HEADS).filter(|head| head.persona != *from) {
             let Some(peer) = self.peers.get(&head.persona).filter(|peer| peer.quarantined.is_none()) else { continue };
-            if peer.window.as_ref().is_some_and(|window| window.contradicts(head)) {
+            if peer.window.as_ref().is_some_and(|window| window.contradicts(head)) && asked.insert(&head.persona) {
                 out.push(GuardianEffect::Fetch { from: from.clone(), session_key: head.session_key, seq: head.seq });
             }
         }

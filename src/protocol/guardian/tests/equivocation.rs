@@ -158,6 +158,18 @@ fn a_proof_found_while_the_warden_was_away_reaches_it_whatever_session_the_liar_
     assert!(!alone.out.iter().any(|effect| matches!(effect, GuardianEffect::ProofToPeer(..))));
 }
 
+/// Its own heads are its own choice: one heartbeat is worth one question for each of the others.
+#[test]
+fn made_up_heads_make_a_guardian_ask_once_for_each_persona() {
+    let mut alone = Alone::well();
+    let (last, next) = (alone.speaking["otto"] - 1, alone.speaking["vera"]);
+    let key = session_key("otto").public();
+    let made_up = |seq| Head { persona: persona("otto"), session_key: key, seq, digest: Digest([7; 32]) };
+    alone.peer("vera", heartbeat_of("vera", next, 0, (1..=last).map(made_up).collect()));
+    let fetches = alone.out.iter().filter(|effect| matches!(effect, GuardianEffect::Fetch { .. }));
+    assert_eq!(fetches.count(), 1);
+}
+
 #[test]
 fn gaps_repetitions_and_late_statements_are_no_fault() {
     let mut alone = Alone::well();
