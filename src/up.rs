@@ -1,13 +1,15 @@
 //! `zeta-bft up`: the whole committee as child processes, with this process as their PID 1.
 //!
 //! * [`folder`] takes the state folder and sets it up; [`pid1`] runs the units; [`act`] carries out the warden's word;
-//!   [`server`] is the socket at which warden and agents see all this; [`parent`] is how children notice our end.
+//!   [`server`] is the socket at which warden and agents see all this; [`parent`] is how children notice our end,
+//!   and [`leash`] how commands do that know nothing of us.
 //! * A unit that ends with a failure before the committee was ever ready stops everything: a port in use does not end in a
 //!   loop of restarts.
 //! * After SIGTERM, SIGINT or SIGHUP wrappers are stopped first, then agents, then the warden; nothing of ours outlives that.
 
 pub mod act;
 pub mod folder;
+pub mod leash;
 pub mod parent;
 pub mod pid1;
 pub mod server;
@@ -106,13 +108,14 @@ impl UpError {
 /// [`UpError`]; whatever it is, no child is left.
 pub async fn run(folder: Folder, dir: &Path, say: impl Fn(&str)) -> Result<(), UpError> {
     let stop = StopSignals::catch()?;
-    let pid1 = Pid1::new()?;
+    let program = std::env::current_exe().map_err(UpError::io(Path::new("/proc/self/exe")))?;
+    let pid1 = Pid1::new(&program)?;
     let socket = folder.paths.pid1_socket();
     let listener = server::bind(&socket).map_err(UpError::io(&socket))?;
     let page = folder.settings.page.clone();
     let served = server::Served { pid1: pid1.clone(), dir: dir.to_owned(), page };
     let server = tokio::spawn(server::serve(listener, served));
-    let run = committee(&pid1, &folder, dir, stop, say).await;
+    let run = committee(&pid1, &program, &folder, dir, stop, say).await;
     let drained = pid1.drain().await;
     server.abort();
     folder.clear();
@@ -121,14 +124,14 @@ pub async fn run(folder: Folder, dir: &Path, say: impl Fn(&str)) -> Result<(), U
 
 async fn committee(
     pid1: &Pid1,
+    program: &Path,
     folder: &Folder,
     dir: &Path,
     mut stop: StopSignals,
     say: impl Fn(&str),
 ) -> Result<(), UpError> {
     let (_, mut changes) = pid1.watch();
-    let program = std::env::current_exe().map_err(UpError::io(Path::new("/proc/self/exe")))?;
-    for (unit, spec) in units(&folder.settings, &program, dir) {
+    for (unit, spec) in units(&folder.settings, program, dir) {
         pid1.add(unit.clone(), spec);
         pid1.start(&unit)?;
     }

@@ -24,6 +24,7 @@ pub mod history;
 pub mod hold;
 pub mod init;
 pub mod keygen;
+pub mod leash;
 pub mod lookout;
 pub mod man;
 pub mod page;
@@ -109,6 +110,9 @@ enum Command {
     /// Sends one page: what `zeta-bft-page@.service` runs.
     #[command(hide = true)]
     Page(page::Args),
+    /// Runs a command for `zeta-bft up`, and kills it once `up` is gone.
+    #[command(hide = true)]
+    Leash(leash::Args),
     /// Prints the polkit rule that lets the warden have pages sent.
     Polkit(polkit::Args),
 }
@@ -140,6 +144,7 @@ impl Cli {
             Command::Approve(args) => approve::run(&paths, args),
             Command::Readmit(args) => readmit::run(&paths, args),
             Command::Init(args) => init::run(&paths, args),
+            Command::Leash(args) => leash::run(&args),
             Command::Keygen(args) => keygen::run(&paths, args),
             Command::Certify(args) => certify::run(&paths, args),
             Command::Roster(args) => roster::run(&paths, args),

@@ -10,7 +10,7 @@ use crate::page::Page;
 use crate::protocol::evidence::FaultClass;
 use crate::rung::{self, Output, Place, RungError};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// An act was not done, or failed.
@@ -73,8 +73,8 @@ async fn run(pid1: &Pid1, argv: &[String], limit: Duration) -> Result<String, Ac
     let (reader, writer) = std::io::pipe().map_err(Pid1Error::kernel("no pipe for the output"))?;
     let second = writer.try_clone().map_err(Pid1Error::kernel("no pipe for the output"))?;
     let mut command = Command::new(program);
-    command.args(args).stdout(writer).stderr(second);
-    let (pid, end) = pid1.start_command(command)?;
+    command.args(args);
+    let (pid, end) = pid1.start_command(&command, [writer.into(), second.into()])?;
     let output = Output::collect(reader).map_err(Pid1Error::kernel("no pipe for the output"))?;
     let ended = tokio::time::timeout(limit, end).await;
     if ended.is_err() {
@@ -101,7 +101,7 @@ async fn run(pid1: &Pid1, argv: &[String], limit: Duration) -> Result<String, Ac
 pub fn page(pid1: &Pid1, settings: &CommandSettings, page: &Page) -> Result<(), ActError> {
     let command = page.command(settings).ok_or(RungError::NoCommand)?;
     let program = command.get_program().to_string_lossy().into_owned();
-    let (pid, end) = pid1.start_command(command)?;
+    let (pid, end) = pid1.start_command(&command, [Stdio::null(), Stdio::inherit()])?;
     let (pid1, limit) = (pid1.clone(), settings.limit);
     tokio::spawn(async move {
         match tokio::time::timeout(limit, end).await {

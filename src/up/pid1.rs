@@ -16,7 +16,7 @@ mod error;
 
 pub use error::Pid1Error;
 
-use super::tree;
+use super::{leash, tree};
 use crate::clock;
 use crate::protocol::evidence::{Activity, LastExit, UnitState};
 use crate::protocol::types::{BootId, Incarnation, InvocationId, SubjectName};
@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -101,6 +101,7 @@ pub struct Pid1 {
 }
 
 struct Shared {
+    program: PathBuf,
     boot: BootId,
     table: Mutex<Table>,
     changes: broadcast::Sender<Change>,
@@ -151,18 +152,20 @@ impl Drop for Claim {
 
 impl Pid1 {
     /// Makes this process the subreaper and begins to reap. Call within a runtime; there is one per process, because it
-    /// reaps every child.
+    /// reaps every child. `program`: the file of zeta-bft, which keeps commands on a leash ([`super::leash`]).
     ///
     /// # Errors
     /// When the kernel refuses, or does not say which boot this is.
-    pub fn new() -> Result<Self, Pid1Error> {
+    pub fn new(program: &Path) -> Result<Self, Pid1Error> {
         let boot = clock::boot_id().map_err(Pid1Error::kernel("the boot id cannot be read"))?;
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(Pid1Error::kernel("this process cannot become the subreaper of its descendants"))?;
         let mut ends = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child())
             .map_err(Pid1Error::kernel("SIGCHLD cannot be caught"))?;
         let (changes, reaps) = (broadcast::Sender::new(1024), watch::Sender::new(0));
-        let pid1 = Self { shared: Arc::new(Shared { boot, table: Mutex::default(), changes, reaps }) };
+        let pid1 = Self {
+            shared: Arc::new(Shared { program: program.to_owned(), boot, table: Mutex::default(), changes, reaps }),
+        };
         let reaper = pid1.clone();
         tokio::spawn(async move {
             while ends.recv().await.is_some() {
@@ -283,10 +286,12 @@ impl Pid1 {
         started
     }
 
-    /// Starts a command that is no unit, in a process group of its own. Its end comes over the channel.
+    /// Starts a command that is no unit, in a process group of its own, and on a leash: it does not outlive this process. Its end
+    /// comes over the channel. `output`: where its standard output and error go.
     pub(super) fn start_command(
         &self,
-        mut command: Command,
+        command: &Command,
+        output: [Stdio; 2],
     ) -> Result<(u32, oneshot::Receiver<WaitStatus>), Pid1Error> {
         let mut table = self.table();
         if table.stopping {
@@ -294,7 +299,9 @@ impl Pid1 {
         }
         let invocation = fresh_invocation()?;
         let program = command.get_program().to_string_lossy().into_owned();
-        command.env(tree::INVOCATION_ENV, invocation.to_string()).stdin(Stdio::null()).process_group(0);
+        let (mut command, [out, err]) = (leash::on(&self.shared.program, command), output);
+        command.env(tree::INVOCATION_ENV, invocation.to_string()).process_group(0);
+        command.stdin(Stdio::null()).stdout(out).stderr(err);
         let pid = command.spawn().map_err(|source| Pid1Error::Start { program, source })?.id();
         let (ended, end) = oneshot::channel();
         table.commands.insert(pid, RunningCommand { invocation, ended });

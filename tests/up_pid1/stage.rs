@@ -18,7 +18,7 @@ pub struct Stage {
 
 impl Stage {
     pub fn set() -> Self {
-        Self { pid1: Pid1::new().unwrap(), dir: tempfile::tempdir().unwrap() }
+        Self { pid1: Pid1::new(env!("CARGO_BIN_EXE_zeta-bft").as_ref()).unwrap(), dir: tempfile::tempdir().unwrap() }
     }
 
     pub fn run(&self, name: &str, script: &str, restart: Restart) -> UnitName {
