@@ -175,6 +175,8 @@ let
     in
     base // {
       description = rename base.description;
+      wants = rename base.wants;
+      after = rename base.after;
       serviceConfig = mapAttrs (_: rename) base.serviceConfig // {
         User = p.user;
         WorkingDirectory = if p.workingDir == null then p.home else p.workingDir;
@@ -259,6 +261,9 @@ let
       ReadWritePaths = writable cfg.rungWritePaths;
     });
     "zeta-bft-page@" = service "zeta-bft-page@.service" (_: { });
+    "zeta-bft-room@" = service "zeta-bft-room@.service" (s: mapAttrs
+      (_: builtins.replaceStrings [ "/bin/mount" "/bin/rmdir" ] [ "${pkgs.util-linux}/bin/mount" "${pkgs.coreutils}/bin/rmdir" ])
+      { inherit (s) ExecStart ExecStopPost; });
     # Not among the daemons that the rollout goes through: systemd restarts it with the warden.
     zeta-bft-lookout = service "zeta-bft-lookout.service" (_: { });
   } // rungInstances;

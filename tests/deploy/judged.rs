@@ -26,7 +26,10 @@ fn systemd_finds_nothing_wrong_with_the_units_and_little_exposed() {
     let bin = root.path().join("usr/bin");
     std::fs::create_dir_all(&units).unwrap();
     std::fs::create_dir_all(&bin).unwrap();
-    std::fs::copy("/bin/true", bin.join("zeta-bft")).unwrap();
+    std::fs::create_dir_all(root.path().join("bin")).unwrap();
+    for command in ["usr/bin/zeta-bft", "bin/mount", "bin/rmdir"] {
+        std::fs::copy("/bin/true", root.path().join(command)).unwrap();
+    }
     for name in [
         "sysinit.target",
         "basic.target",

@@ -51,7 +51,7 @@ fn the_package_is_the_same_twice_belongs_to_root_and_ships_what_is_here() {
         same(&format!("lib/systemd/system/{}", unit.name), &format!("systemd/{}", unit.name));
     }
     let control = std::fs::read_to_string(unpacked.join("DEBIAN/control")).unwrap();
-    for needed in ["libc6 (>= ", "systemd (>= 252)", "dbus", "polkitd"] {
+    for needed in ["libc6 (>= ", "systemd (>= 252)", "mount", "dbus", "polkitd"] {
         assert!(control.lines().any(|line| line.starts_with("Depends: ") && line.contains(needed)), "{control}");
     }
     assert!(!control.contains("Recommends"), "{control}");

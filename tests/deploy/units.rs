@@ -54,7 +54,8 @@ fn no_unit_of_ours_waits_for_needs_or_dies_with_k3s_the_network_or_a_vendor() {
         assert!(!unit.name.starts_with("k3s"), "k3s' kill script stops what is named like it: {}", unit.name);
         for (_, key, value) in unit.lines.iter().filter(|(_, key, _)| BONDS.contains(&key.as_str())) {
             for other in value.split_whitespace() {
-                assert!(ALLOWED.contains(&other), "{}: {key}={other}", unit.name);
+                let allowed = ALLOWED.contains(&other) || other.starts_with("zeta-bft-room@");
+                assert!(allowed, "{}: {key}={other}", unit.name);
             }
         }
         // The bus is only wished for: a bus that restarts, or is upgraded, takes nobody with it.
@@ -242,10 +243,11 @@ fn the_lookout_is_root_without_a_capability_or_network_takes_no_order_and_writes
 }
 
 #[test]
-fn nobody_is_root_but_the_hand_the_lookout_and_the_rung_and_nobody_but_root_can_read_a_key() {
+fn nobody_is_root_but_who_acts_looks_or_makes_room_and_nobody_but_root_can_read_a_key() {
     for unit in Unit::services() {
-        let root = ["zeta-bft-hand.service", "zeta-bft-lookout.service", "zeta-bft-rung@.service"]
-            .contains(&unit.name.as_str());
+        let root =
+            ["zeta-bft-hand.service", "zeta-bft-lookout.service", "zeta-bft-rung@.service", "zeta-bft-room@.service"]
+                .contains(&unit.name.as_str());
         assert_eq!(unit.value("User").is_none(), root, "{}", unit.name);
         let keys = unit.lines.iter().filter(|(_, key, value)| key != "InaccessiblePaths" && value.contains("/keys"));
         for (_, key, value) in keys {
@@ -279,6 +281,33 @@ fn the_committee_keeps_its_memory_when_the_node_runs_out_of_it() {
     assert!(slice.value("MemoryMin").is_some() && slice.value("MemoryLow").is_some());
     for unit in Unit::services().iter().filter(|unit| unit.name.contains("rung") || unit.name.contains("page")) {
         assert!(unit.value("OOMScoreAdjust").is_none_or(|adjust| !adjust.starts_with('-')), "{}", unit.name);
+    }
+}
+
+#[test]
+fn every_ai_and_agent_writes_below_run_in_a_small_file_system_of_its_own() {
+    let room = Unit::read("zeta-bft-room@.service");
+    room.is("Type", "oneshot");
+    room.is("RemainAfterExit", "yes");
+    // Else it would hide the sockets of a daemon that runs, or empty their folder.
+    room.is("ConditionPathIsDirectory", "!/run/zeta-bft/%i");
+    assert_eq!(room.value("RuntimeDirectory"), None);
+    room.is("CapabilityBoundingSet", "CAP_SYS_ADMIN");
+    for (_, key, _) in &room.lines {
+        assert!(!key.starts_with("Private") && !key.starts_with("Protect"), "{key}= hides what is mounted");
+    }
+    let mount = room.value("ExecStart").unwrap();
+    assert!(mount.contains(",size=256k,nr_inodes=64,") && mount.ends_with(" /run/zeta-bft/%i"), "{mount}");
+    for unit in Unit::services() {
+        let Some(folder) = unit.value("RuntimeDirectory") else { continue };
+        let trusted = ["zeta-bft-warden", "zeta-bft-lookout", "zeta-bft-rung@"];
+        if !trusted.iter().any(|name| unit.name.starts_with(name)) {
+            let room = format!("zeta-bft-room@{}.service", folder.strip_prefix("zeta-bft/").unwrap());
+            for bond in ["Wants", "After"] {
+                let bonds = unit.value(bond).unwrap_or_default();
+                assert!(words(&bonds).contains(&room.as_str()), "{}: {bond}={bonds}", unit.name);
+            }
+        }
     }
 }
 

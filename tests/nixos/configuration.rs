@@ -156,7 +156,11 @@ fn personas_are_enabled_one_by_one_as_in_ai_agents() {
     let service = &mira.service("zeta-mira")["serviceConfig"];
     assert_eq!(service["RuntimeDirectory"], "zeta-bft/wrap-mira");
     assert!(service["ExecStart"].as_str().unwrap().ends_with("/bin/zeta-bft wrap --persona mira"));
-    assert!(!service.to_string().contains("otto"), "{service}");
+    let unit = mira.service("zeta-mira");
+    assert!(!unit.to_string().contains("otto"), "{unit}");
+    for bond in ["wants", "after"] {
+        assert!(unit[bond].to_string().contains("zeta-bft-room@wrap-mira.service"), "{bond}: {unit}");
+    }
 }
 
 fn its_defaults_are_those_of_the_shipped_node_toml() {

@@ -95,6 +95,7 @@ let
     curl = derivation "curl" { };
     gnugrep = derivation "gnugrep" { };
     openssl = derivation "openssl" { };
+    util-linux = derivation "util-linux" { };
     formats.toml = { }: { type = value; generate = name: data: derivation name { toml = data; }; };
     runCommand = name: { }: script: derivation name { inherit script; };
     writeShellScript = name: script: derivation name { inherit script; };

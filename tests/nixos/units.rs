@@ -72,7 +72,7 @@ fn table(value: &Value) -> BTreeMap<String, Vec<String>> {
 fn differs(file: &str, key: &str) -> bool {
     match key {
         // Where the program and its libraries lie; checked apart.
-        "ExecStart" | "ExecPaths" | "ReadOnlyPaths" => true,
+        "ExecStart" | "ExecStopPost" | "ExecPaths" | "ReadOnlyPaths" => true,
         // NixOS has no /usr that a rung could install into.
         "ReadWritePaths" => file == "zeta-bft-rung@.service",
         // The generation; and a persona's PATH.
@@ -102,8 +102,16 @@ fn every_unit_of_the_package_is_there_with_the_same_settings() {
         compare_unit(&file, &theirs["Unit"], ours);
         let program = node.0["program"].as_str().unwrap();
         if let Some([start]) = theirs.get("Service").map(|service| &service["ExecStart"][..]) {
-            let expected = start.replace("/usr/bin/zeta-bft", program);
+            let here = |command: &str| {
+                let moved = command.replace("/usr/bin/zeta-bft", program);
+                if moved.starts_with("/bin/") { format!("/nix/store/stub-util-linux{moved}") } else { moved }
+            };
+            let expected = here(start);
             assert_eq!(ours[config]["ExecStart"], expected, "{file}");
+            if theirs["Service"].contains_key("ExecStopPost") {
+                let after = ours[config]["ExecStopPost"].as_str();
+                assert_eq!(after, Some("-/nix/store/stub-coreutils/bin/rmdir /run/zeta-bft/%i"), "{file}");
+            }
             assert!(expected.starts_with("/nix/store/"), "{expected}");
             let kept = |key: &str| theirs["Service"].contains_key(key) == ours[config].get(key).is_some();
             assert!(kept("ExecPaths") && kept("ReadOnlyPaths") && kept("NoExecPaths"), "{file}");

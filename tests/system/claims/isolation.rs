@@ -11,6 +11,8 @@ super::claims! {
     the_wardens_user_may_start_pages_and_act_on_no_unit,
     the_warden_has_no_network_and_its_scrape_port_comes_from_systemd,
     the_units_are_as_closed_as_stated,
+    an_ai_that_uses_up_run_stops_no_repair_of_another,
+    a_room_is_neither_made_nor_taken_away_while_its_daemon_runs,
     a_shared_user_is_refused_and_where_allowed_isolation_is_off,
 }
 
@@ -187,6 +189,66 @@ fn the_units_are_as_closed_as_stated(stage: &'static Stage) -> Result<(), Unfit>
     }
     let verify = machine.exec(&["sh", "-c", "systemd-analyze verify --man=no /lib/systemd/system/zeta*"]);
     assert_eq!((verify.code, &*verify.err), (0, ""), "{verify}");
+    Ok(())
+}
+
+fn an_ai_that_uses_up_run_stops_no_repair_of_another(stage: &'static Stage) -> Result<(), Unfit> {
+    let node = Node::healthy_with(stage, &Config::acting())?;
+    // A smaller one is used up sooner.
+    node.ask(&["mount", "-o", "remount,size=64M,nr_inodes=20000", "/run"]);
+    // To a tmpfs each name is an inode. Whatever comes free is taken: names first, then bytes.
+    let greedy = "chdir shift; $| = 1; open F, q(>), q(x); while (1) { $n++ while link q(x), qq(y$n); \
+                  1 while syswrite F, q(.) x 65536; print qq($n\\n); select undef, undef, undef, 0.001 }";
+    for (user, folder) in [("zeta-lior", "wrap-lior"), ("zeta-bft-lior", "agent-lior")] {
+        let command = format!("setsid setpriv --reuid={user} --regid={user} --clear-groups perl -e '{greedy}'");
+        node.sh(&format!("{command} /run/zeta-bft/{folder} </dev/null >/root/{user} 2>&1 &")).expect_ok();
+        node.await_until("all that it gets is taken", || node.sh(&format!("test $(wc -l </root/{user}) -gt 2")).ok());
+        println!("{user}: {} names", node.ask(&["tail", "-n1", &format!("/root/{user}")]));
+    }
+    for unit in ["zeta-otto.service", "zeta-bft-agent@vera.service", "zeta-bft-hand.service", "zeta-bft-warden.service"]
+    {
+        let old = node.unit(unit);
+        node.signal(unit, "KILL");
+        node.await_replaced(unit, &old);
+    }
+    // Nor does it keep itself from being repaired: what it left goes with its run.
+    for unit in ["zeta-lior.service", "zeta-bft-agent@lior.service"] {
+        let old = node.unit(unit);
+        node.signal(unit, "KILL");
+        node.await_replaced(unit, &old);
+    }
+    node.await_healthy();
+    Ok(())
+}
+
+fn a_room_is_neither_made_nor_taken_away_while_its_daemon_runs(stage: &'static Stage) -> Result<(), Unfit> {
+    let node = Node::healthy_with(stage, &Config::acting())?;
+    let is_room = |folder: &str| node.exec(&["mountpoint", "-q", &format!("/run/zeta-bft/{folder}")]).ok();
+    for folder in ["wrap-otto", "agent-otto"] {
+        assert!(is_room(folder), "{folder}");
+        let stopped = node.exec(&["systemctl", "stop", &format!("zeta-bft-room@{folder}.service")]);
+        assert!(is_room(folder), "{folder}: {stopped}");
+    }
+    // As after an upgrade from a package without rooms: whatever starts what runs already starts its room, too.
+    let before = node.unit("zeta-otto.service");
+    node.ask(&["systemctl", "stop", "zeta-otto.service"]);
+    node.ask(&["systemctl", "stop", "zeta-bft-room@wrap-otto.service"]);
+    node.sh(
+        "umount /run/zeta-bft/wrap-otto; rmdir /run/zeta-bft/wrap-otto; systemctl mask zeta-bft-room@wrap-otto.service",
+    );
+    node.ask(&["systemctl", "start", "zeta-otto.service"]);
+    let old = node.await_replaced("zeta-otto.service", &before);
+    node.ask(&["systemctl", "unmask", "zeta-bft-room@wrap-otto.service"]);
+    assert!(!is_room("wrap-otto"));
+    for unit in ["zeta-otto.service", "zeta-bft.target", "zeta-bft-room@wrap-otto.service"] {
+        node.ask(&["systemctl", "start", unit]);
+    }
+    assert!(!is_room("wrap-otto"), "its socket is hidden");
+    node.await_healthy();
+    node.signal("zeta-otto.service", "KILL");
+    node.await_replaced("zeta-otto.service", &old);
+    assert!(is_room("wrap-otto"), "a new run gets its room");
+    node.await_healthy();
     Ok(())
 }
 
