@@ -94,8 +94,9 @@ pub struct StatementWindow {
 impl StatementWindow {
     /// Statements kept at most.
     pub const CAPACITY: usize = 256;
-    /// Payload bytes kept at most.
-    pub const MAX_BYTES: usize = 512 * 1024;
+    /// Payload bytes kept at most: that many of the largest, or a liar would push a lie out by a few large statements before anybody
+    /// compares it.
+    pub const MAX_BYTES: usize = Self::CAPACITY * 32 * 1024;
 
     /// An empty window for one session.
     pub fn new(session: VerifiedSession) -> Self {

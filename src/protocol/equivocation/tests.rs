@@ -93,6 +93,31 @@ fn a_window_is_bounded_and_keeps_the_newest() {
     assert_eq!(window.bytes, window.kept.values().map(|(_, envelope)| envelope.payload.len()).sum::<usize>());
 }
 
+/// A heartbeat with a field that nobody knows, as large as it may be.
+fn padded(seq: u64) -> Envelope {
+    let mut envelope = said(seq, 0);
+    let mut payload = envelope.payload.to_vec();
+    let left = crate::wire::max_payload(Domain::Heartbeat) - payload.len();
+    // Field 1000, of so many bytes.
+    prost::encoding::encode_key(1000, prost::encoding::WireType::LengthDelimited, &mut payload);
+    prost::encoding::encode_varint(left as u64 - 5, &mut payload);
+    payload.resize(crate::wire::max_payload(Domain::Heartbeat), 0);
+    envelope.signature = session_key("otto").sign(Domain::Heartbeat, &payload);
+    envelope.payload = payload.into();
+    envelope
+}
+
+#[test]
+fn a_lie_is_kept_though_the_largest_statements_follow_it() {
+    let mut window = window();
+    observe(&mut window, &said(1, 0));
+    // What may come at once.
+    for seq in 2..=201 {
+        observe(&mut window, &padded(seq));
+    }
+    assert!(matches!(observe(&mut window, &said(1, 1)), Observed::Conflict(_)));
+}
+
 #[test]
 fn a_newer_session_of_the_same_key_keeps_the_window_and_an_older_one_changes_nothing() {
     let mut window = window();
