@@ -64,9 +64,9 @@ async fn dial_without_end(mut client: PeerServiceClient<tonic::transport::Channe
     }
 }
 
-/// So long the warden gives a process before it calls it silent. The usual answer must be below; the slowest may meet the
-/// first volley, in a debug build, with the whole committee on one thread.
-const ANSWER: Duration = Duration::from_millis(200);
+/// The usual answer must be faster. It takes some tens of milliseconds in a debug build, with the whole committee on one thread;
+/// half a second to a second where other programs take both CPUs.
+const ANSWER: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn a_peer_that_dials_without_end_makes_nobody_deaf_to_another_nor_slow_to_answer() {
