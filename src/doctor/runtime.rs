@@ -154,6 +154,7 @@ pub fn check(
     let mut section = Section::new(Group::Runtime);
     if paths.dir().is_none() {
         folders(node, paths, daemons, known, &mut section);
+        rooms(node, daemons, &mut section);
     }
     if daemons.iter().all(|daemon| daemon.connected == Err(Unread::Absent)) {
         let text = "no part of the committee runs: nobody watches, nothing is repaired";
@@ -223,6 +224,30 @@ fn folders(
                 }
             }
         }
+    }
+}
+
+/// What AIs and agents write below `/run` is no part of the `/run` that every unit of the node needs.
+fn rooms(node: &Node, daemons: &[Daemon], section: &mut Section) {
+    let place = "/proc/self/mountinfo";
+    let mounts = match node.read(place) {
+        Ok(mounts) => mounts,
+        Err(error) => return section.skipped("run-shared", place, error.to_string()),
+    };
+    // The fifth word is where it is mounted (proc(5)).
+    let is_room = |daemon: &Daemon| mounts.lines().any(|line| line.split(' ').nth(4) == daemon.folder.to_str());
+    for daemon in daemons.iter().filter(|daemon| daemon.role != Role::Warden && !is_room(daemon)) {
+        // A daemon that does not run has no folder.
+        if node.look(&daemon.folder).is_err() {
+            continue;
+        }
+        let (unit, name) = (&daemon.unit, daemon.folder.file_name().unwrap_or_default().to_string_lossy());
+        section.warning(
+            "run-shared",
+            &daemon.folder.display().to_string(),
+            "it is no file system of its own: its user can use up /run, and then nobody's unit can be started again",
+            format!("systemctl stop {unit} zeta-bft-room@{name}.service && systemctl start {unit}"),
+        );
     }
 }
 
@@ -345,6 +370,7 @@ mod tests {
         Tree::new()
             .folder("/run/zeta-bft/warden")
             .folder("/run/zeta-bft/agent-otto")
+            .file("/proc/self/mountinfo", "30 24 0:26 / /run/zeta-bft/agent-otto rw,nosuid - tmpfs zeta-bft rw\n")
             .owner("/run/zeta-bft/warden", 900, 900)
             .owner("/run/zeta-bft/agent-otto", 901, 901)
     }
@@ -396,6 +422,14 @@ mod tests {
         assert_eq!(found(&tree().owner(place, 902, 902), &daemons(), &Ok(view())), [("run-owner", Level::Error)]);
         assert_eq!(found(&tree().mode(place, 0o775), &daemons(), &Ok(view())), [("run-mode", Level::Error)]);
         assert_eq!(found(&tree().mode("/run/zeta-bft", 0o777), &daemons(), &Ok(view())), [("run-mode", Level::Error)]);
+    }
+
+    #[test]
+    fn a_folder_on_the_run_of_all_is_warned_of() {
+        let shared = |tree: Tree| found(&tree, &daemons(), &Ok(view()));
+        let other = "30 24 0:26 / /run/zeta-bft/agent-ottos rw,nosuid - tmpfs zeta-bft rw\n";
+        assert_eq!(shared(tree().file("/proc/self/mountinfo", other)), [("run-shared", Level::Warning)]);
+        assert_eq!(shared(tree().gone("/proc/self/mountinfo")), [("run-shared", Level::Skipped)]);
     }
 
     #[test]

@@ -244,6 +244,8 @@ fn a_room_is_neither_made_nor_taken_away_while_its_daemon_runs(stage: &'static S
         node.ask(&["systemctl", "start", unit]);
     }
     assert!(!is_room("wrap-otto"), "its socket is hidden");
+    let doctor = node.exec(&["zeta-bft", "doctor"]);
+    assert_eq!(doctor.out.matches("no file system of its own").count(), 1, "{doctor}");
     node.await_healthy();
     node.signal("zeta-otto.service", "KILL");
     node.await_replaced("zeta-otto.service", &old);
