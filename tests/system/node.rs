@@ -289,7 +289,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if std::thread::panicking() && self.leader().is_some() {
-            let log = "zeta-bft quorum; zeta-bft history; zeta-bft explain k3s | grep seen:; cat /run/zeta-bft/lookout/*; journalctl --no-pager -o short-monotonic | grep -vE 'tick ended well| UTC 20|mind: peer|mind: voted|kubelet@' | tail -n 150";
+            let log = "zeta-bft quorum; zeta-bft history; zeta-bft explain k3s | grep seen:; cat /run/zeta-bft/lookout/*; journalctl --no-pager -o short-monotonic | grep -vE 'tick ended well| UTC 20|mind: peer|mind: voted|kubelet@' | tail -n 400";
             let said = self.exec_within(Duration::from_secs(10), &["sh", "-c", log]);
             eprintln!("---- the node when it failed ----\n{said}");
         }

@@ -4,17 +4,17 @@ use super::CREDENTIAL;
 use crate::node::{Node, PERSONAS};
 use serde_json::Value;
 
-/// A k3s that is judged soon: a young run is left alone for 5 s, two looks make a row, and a repair is judged after 15 s. After a
-/// second of health the ladder begins anew.
+/// A k3s that is judged soon: a young run is left alone for 10 s, which a busy machine may need to start one; two looks make a row,
+/// and a repair is judged after 20 s. After a second of health the ladder begins anew.
 ///
 /// The clock is the machine's own, of which nobody knows here whether somebody keeps it; so it decides nothing. Of what a real k3s
 /// has there is no kube-proxy. `more`: further lines of the subject's table, and tables.
 pub fn subject(more: &str) -> String {
     format!(
-        "[policy]\nladder_reset = \"1s\"\n[policy.drill]\nenabled = true\n[policy.broken_k3s]\nvote_ttl = \"8s\"\nsettle = \"15s\"\n\
+        "[policy]\nladder_reset = \"1s\"\n[policy.drill]\nenabled = true\n[policy.broken_k3s]\nvote_ttl = \"8s\"\nsettle = \"20s\"\n\
          [subjects.k3s]\nkind = \"k3s\"\nca = \"{CREDENTIAL}/ca.crt\"\n\
          credential = {{ certificate = \"{CREDENTIAL}/client.crt\", key = \"{CREDENTIAL}/client.key\" }}\n\
-         grace = \"5s\"\nfailed_looks = 2\nkube_proxy = false\n\
+         grace = \"10s\"\nfailed_looks = 2\nkube_proxy = false\n\
          ignored_faults = [\"clock-unsynchronised\", \"clock-unsynchronised-but-well\"]\n{more}\n"
     )
 }
