@@ -307,3 +307,65 @@ fn a_datastore_that_fails_beside_something_else_is_no_excuse() {
     let finding = found(&Look { readyz: Probe::Status { code: 500, said: said.into() }, ..well() });
     assert_eq!((finding.row.as_str(), finding.act), ("api-not-ready", Act::Restart), "{finding}");
 }
+
+fn refusal(code: u16, said: &str) -> Probe {
+    Probe::Status { code, said: said.into() }
+}
+
+#[test]
+fn a_livez_that_fails_and_names_no_check_is_for_a_human() {
+    let disabled = r#"{"kind":"Status","status":"Failure","message":"apiserver disabled","reason":"ServiceUnavailable","code":503}"#;
+    let row = "api-not-alive-unexplained";
+    for refused in [refusal(503, disabled), refusal(500, "internal error"), refusal(502, "")] {
+        for readyz in [refused.clone(), Probe::TimedOut, ok()] {
+            let finding = found(&Look { livez: refused.clone(), readyz, ..well() });
+            let class = Some(FaultClass::Unknown);
+            assert_eq!((finding.row.as_str(), finding.class, finding.page), (row, class, true), "{finding}");
+            assert_eq!((finding.act, finding.withheld.as_ref()), (Act::None, None), "{finding}");
+        }
+    }
+    assert!(!judge().table().row(row).unwrap().ignorable, "without it the member would be restarted");
+    let named = refusal(500, "[-]poststarthook/x failed: reason withheld\nlivez check failed");
+    assert_eq!(found(&Look { livez: named, ..well() }).row, "api-not-alive");
+}
+
+#[test]
+fn a_kms_that_is_away_is_no_reason_for_a_restart() {
+    let bold = "[[faults]]\nname = \"ours\"\nwhen = { livez = \"fails\" }\nclass = \"BROKEN\"\nact = \"restart\"\nsays = \"x\"";
+    let bold = std::sync::Arc::new(judge_with(bold));
+    let failing = |names: &[&str]| {
+        let lines: String = names.iter().map(|name| format!("[-]{name} failed: reason withheld\n")).collect();
+        refusal(500, &format!("[+]ping ok\n{lines}livez check failed\n"))
+    };
+    for name in ["kms-provider-0", "kms-provider-11", "kms-providers"] {
+        // What reads encrypted objects fails as well where it starts meanwhile, and the datastore may be away with it.
+        for more in [vec![name], vec![name, "informer-sync", "poststarthook/x"], vec!["etcd", name]] {
+            let look = Look { livez: failing(&[name]), readyz: failing(&more), others: (2, 0), ..well() };
+            for (judge, word) in
+                [(judge(), UnitWord::Active), (bold.clone(), UnitWord::Active), (judge(), UnitWord::Activating)]
+            {
+                let finding = Eye::new(judge).looks(4, &look, &unit(word));
+                let class = Some(FaultClass::Environment);
+                assert_eq!((finding.row.as_str(), finding.class, finding.page), ("kms-away", class, true), "{finding}");
+                assert_eq!((finding.act, finding.withheld.as_ref()), (Act::None, None), "{finding}");
+            }
+            let ended = Eye::new(judge()).look(&Look { age: None, ..look }, &unit(UnitWord::Failed));
+            assert_eq!(ended.row, "ended", "PID 1's word counts");
+        }
+    }
+    assert_eq!(found(&Look { livez: failing(&["kms"]), ..well() }).row, "api-not-alive");
+}
+
+#[test]
+fn a_start_whose_every_port_is_well_is_not_ended() {
+    let off = || Look { ping: Probe::Off, livez: Probe::Off, readyz: Probe::Off, ..well() };
+    for (role, look) in [(Role::Server, well()), (Role::Agent, off())] {
+        let starts = |look| Eye::new(judge_of(role)).looks(4, &look, &unit(UnitWord::Activating));
+        let look = Look { others: (2, 0), ..look };
+        let finding = starts(look.clone());
+        assert_eq!((finding.row.as_str(), finding.page), ("starts-long", true), "{finding}");
+        assert!(!finding.is_votable(), "{finding}");
+        let fails = starts(Look { kubelet: Probe::Refused, ..look });
+        assert_eq!((fails.row.as_str(), fails.act), ("starts-for-ever", Act::Restart), "{fails}");
+    }
+}
