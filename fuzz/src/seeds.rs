@@ -295,8 +295,11 @@ fn k3s(root: &Path) -> Vec<Seed> {
     }
     let entry = |run: u8, message: &serde_json::Value| {
         let run = data_encoding::HEXLOWER.encode(&[run; 16]);
-        let unit = "k3s.service";
-        format!("{}\n", serde_json::json!({ "MESSAGE": message, "_SYSTEMD_UNIT": unit, "_SYSTEMD_INVOCATION_ID": run }))
+        let entry = serde_json::json!({
+            "MESSAGE": message, "_SYSTEMD_UNIT": "k3s.service", "_SYSTEMD_INVOCATION_ID": run,
+            "_PID": "7", "__MONOTONIC_TIMESTAMP": "1000000",
+        });
+        format!("{entry}\n")
     };
     #[derive(serde::Deserialize)]
     struct Lines {

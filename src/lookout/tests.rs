@@ -58,9 +58,7 @@ impl Stand {
     }
 
     fn said(&self, line: &str) -> PathBuf {
-        let entry = serde_json::json!({
-            "MESSAGE": line, "_SYSTEMD_UNIT": "k3s.service", "_SYSTEMD_INVOCATION_ID": RUN.to_string(),
-        });
+        let entry = entry(line);
         self.journalctl(&format!("cat <<'END'\n{entry}\nEND"))
     }
 
@@ -78,6 +76,14 @@ impl Look for Hanging {
         let _ = self.0.recv();
         FileFacts { empty_files: vec!["late.key".into()], ..FileFacts::default() }
     }
+}
+
+/// An entry of k3s' journal, as `journalctl` prints it.
+fn entry(line: &str) -> serde_json::Value {
+    serde_json::json!({
+        "MESSAGE": line, "_SYSTEMD_UNIT": "k3s.service", "_SYSTEMD_INVOCATION_ID": RUN.to_string(),
+        "_PID": "7", "__MONOTONIC_TIMESTAMP": "1000000",
+    })
 }
 
 #[tokio::test]
@@ -203,9 +209,7 @@ async fn a_journal_that_was_killed_is_asked_anew_and_never_twice_at_once() {
 #[tokio::test]
 async fn a_journal_without_end_is_read_no_further_than_its_line() {
     let stand = Stand::new();
-    let entry =
-        format!("{{\"MESSAGE\":\"panic: no\",\"_SYSTEMD_UNIT\":\"k3s.service\",\"_SYSTEMD_INVOCATION_ID\":\"{RUN}\"}}");
-    let mut journal = Journal::of(stand.journalctl(&format!("while :; do echo '{entry}'; done")));
+    let mut journal = Journal::of(stand.journalctl(&format!("while :; do echo '{}'; done", entry("panic: no"))));
     assert!(journal.last_fatal("k3s.service", None, PATIENT).await.unwrap().is_some());
 }
 

@@ -3,19 +3,27 @@
 //! The journal is open to root and the group `systemd-journal` alone. Who may read it runs [`arguments`] and gives what comes
 //! out to [`last_fatal`]. Only what journald itself says of a line (`_…` fields) decides whose it is; the line is whatever k3s
 //! and its children printed, and is treated as hostile. What looks like a secret in it is masked before it is cut.
+//!
+//! A fatal line is a process' last word but for its stacks: what goes on for [`LAST_WORDS`] after one only quoted it. Parts of k3s
+//! log what others answer them, line by line, and whoever answers may write `panic: ` in front.
 
 use super::mask::mask;
 use crate::observe::ticks::plain;
 use crate::protocol::types::InvocationId;
 use serde_json::Value;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::{self, BufRead};
+use std::str::FromStr;
 
 /// Most bytes of a fatal line that are kept.
 pub const FATAL_MAX: usize = 1024;
 /// Most entries that are asked for. Behind the fatal line of a Go program stand the stacks of all its goroutines: an API
 /// server's are some twenty thousand lines.
 const ENTRIES: &str = "40000";
+/// How long after a fatal line its process may still write, in microseconds: every part of k3s ends at once after one, and the
+/// stacks of an API server are written within a second or two.
+const LAST_WORDS: u64 = 10_000_000;
 /// An entry longer than this is passed over.
 const ENTRY_MAX: usize = 64 * 1024;
 /// Most bytes that are read: what is older does not count.
@@ -34,19 +42,20 @@ pub struct Fatal {
 /// container the boot's id is not the same for every process.
 pub fn arguments(unit: &str) -> Vec<String> {
     let fixed = ["--reverse", "--quiet", "--no-pager", "--output=json"].map(str::to_owned);
-    let fields = "--output-fields=MESSAGE,_SYSTEMD_UNIT,_SYSTEMD_INVOCATION_ID".to_owned();
+    let fields = "--output-fields=MESSAGE,_PID,_SYSTEMD_UNIT,_SYSTEMD_INVOCATION_ID".to_owned();
     fixed.into_iter().chain([fields, format!("--lines={ENTRIES}"), format!("_SYSTEMD_UNIT={unit}")]).collect()
 }
 
 /// The newest line that `unit` itself called fatal: in its present run or, without one, in its last; and where the present run
-/// said none, in the one before it. `journal` is what [`arguments`] brings. Passed over are entries that make no sense, and
-/// those of which journald does not say the run: they may be of one long ago.
+/// said none, in the one before it. `journal` is what [`arguments`] brings. Passed over are entries that make no sense, those of
+/// which journald does not say the run: they may be of one long ago, and what was no last word of its process.
 ///
 /// # Errors
 /// What the reader says.
 pub fn last_fatal(journal: impl BufRead, unit: &str, present: Option<InvocationId>) -> io::Result<Option<Fatal>> {
     let mut runs: Vec<InvocationId> = present.into_iter().collect();
     let most = runs.len() + 1;
+    let mut ends: BTreeMap<(InvocationId, u32), u64> = BTreeMap::new();
     let mut journal = journal.take(READ_MAX);
     let mut bytes = Vec::new();
     while let Some(whole) = next_line(&mut journal, &mut bytes)? {
@@ -58,6 +67,12 @@ pub fn last_fatal(journal: impl BufRead, unit: &str, present: Option<InvocationI
                 return Ok(None);
             }
             runs.push(run);
+        }
+        let (Some(process), Some(at)) = (number(&entry.process), number(&entry.at)) else { continue };
+        // The newest comes first.
+        let end = *ends.entry((run, process)).or_insert(at);
+        if end.saturating_sub(at) > LAST_WORDS {
+            continue;
         }
         let Some(message) = text(&entry.message) else { continue };
         // Its first line as it stands: what follows, or is indented, may be the text of somebody else's error.
@@ -85,6 +100,16 @@ struct Entry {
     unit: Value,
     #[serde(rename = "_SYSTEMD_INVOCATION_ID", default)]
     run: Value,
+    #[serde(rename = "_PID", default)]
+    process: Value,
+    /// Microseconds since its boot.
+    #[serde(rename = "__MONOTONIC_TIMESTAMP", default)]
+    at: Value,
+}
+
+/// A number as journald writes it.
+fn number<T: FromStr>(value: &Value) -> Option<T> {
+    value.as_str()?.parse().ok()
 }
 
 /// Text that is no UTF-8 or has control characters comes as a list of bytes; one that is too long as `null`.
@@ -157,8 +182,13 @@ mod tests {
     const TAKEN: &str = r#"time="2026-01-02T03:04:05Z" level=fatal msg="starting kubernetes: listen tcp :6443: bind: address already in use""#;
 
     fn entry(unit: &str, run: InvocationId, message: &Value) -> String {
+        said_at(1_000_000, 7, unit, run, message)
+    }
+
+    fn said_at(at: u64, process: u32, unit: &str, run: InvocationId, message: &Value) -> String {
         let entry = serde_json::json!({
-            "__CURSOR": "s=1", "MESSAGE": message, "_SYSTEMD_UNIT": unit, "_SYSTEMD_INVOCATION_ID": run.to_string(),
+            "__CURSOR": "s=1", "__MONOTONIC_TIMESTAMP": at.to_string(), "_PID": process.to_string(),
+            "MESSAGE": message, "_SYSTEMD_UNIT": unit, "_SYSTEMD_INVOCATION_ID": run.to_string(),
         });
         format!("{entry}\n")
     }
@@ -192,6 +222,24 @@ mod tests {
         assert_eq!(read(&unknown), None);
         let known = entry("k3s.service", NOW, &"panic: no".into());
         assert_eq!(read(&format!("{unknown}{known}")).as_deref(), Some("panic: no"));
+    }
+
+    #[test]
+    fn what_a_process_said_long_before_its_end_is_not_its_last_word() {
+        let said = |at, process, message: &str| said_at(at, process, "k3s.service", NOW, &message.into());
+        // As an API server logs what somebody else answered it, and goes on.
+        let quoted = said(50_000_000, 7, "panic: freepages: failed to get all reachable pages");
+        let goes_on = said(60_000_001, 7, "still here");
+        assert_eq!(read(&format!("{goes_on}{quoted}")), None);
+        assert!(read(&quoted).is_some(), "as long as nothing follows");
+        let stacks = said(60_000_000, 7, "goroutine 1 [select]:");
+        assert!(read(&format!("{stacks}{quoted}")).is_some(), "its stacks follow");
+        // A container's shim outlives it.
+        let shim = said(90_000_000, 8, "level=info msg=reaped");
+        assert!(read(&format!("{shim}{quoted}")).is_some(), "another process goes on");
+        let earlier = said(10_000_000, 7, "panic: earlier");
+        let last = said(60_000_000, 7, "Error: the end");
+        assert_eq!(read(&format!("{last}{earlier}")).as_deref(), Some("Error: the end"));
     }
 
     #[test]
