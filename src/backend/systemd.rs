@@ -178,6 +178,10 @@ async fn keep_following(
                 live.send_replace(Some(connected));
                 let Err(lost) = observer.run(&mut asked).await;
                 memories = observer.memories();
+                asked.close();
+                while let Ok(ask) = asked.try_recv() {
+                    ask.turn_away(&lost);
+                }
                 lost
             }
             Err(lost) => lost,

@@ -18,7 +18,7 @@ use super::proxy::FAIL;
 use crate::backend::{ActReport, BackendError};
 use crate::clock;
 use crate::config::paths::Paths;
-use crate::config::{never, rung};
+use crate::config::{self, never, rung};
 use crate::protocol::evidence::{Activity, ExitZero, FaultClass, Reason, UnitReading, UnitState, classify_unit};
 use crate::protocol::policy::{Action, Policy, RungPolicy, SubjectKind, SubjectPolicy};
 use crate::protocol::types::{Incarnation, SubjectName};
@@ -79,6 +79,19 @@ fn allowed<'a>(
     Ok((subject, rung))
 }
 
+/// Whether the rung's unit, which reads the configuration anew, will find what was decided on. Warden and hand read it when
+/// they started.
+fn unchanged(paths: &Paths, deed: &Deed) -> Result<(), BackendError> {
+    let digest = config::load(paths).map(|settings| settings.policy.digest);
+    match digest {
+        Ok(digest) if digest == deed.policy => Ok(()),
+        Ok(_) => Err(BackendError::Untouched(
+            "node.toml is not what was decided by: `systemctl restart zeta-bft-hand zeta-bft-warden`".into(),
+        )),
+        Err(error) => Err(BackendError::Untouched(format!("the configuration cannot be read any more: {error}"))),
+    }
+}
+
 struct Hand<'a> {
     live: &'a Live,
     subject: &'a SubjectPolicy,
@@ -105,13 +118,13 @@ impl Hand<'_> {
         });
         let order = Order { subject: self.deed.subject.clone(), run, check, job };
         let (answer, queued) = oneshot::channel();
-        self.live.asks.send(Ask::Order(order, answer)).await.map_err(|_| gone())?;
+        self.live.asks.send(Ask::Order(order, answer)).await.map_err(|_| unasked(gone()))?;
         queued.await.map_err(|_| gone())?
     }
 
     /// The same, for what is no job of the unit's own.
     async fn check(&self) -> Result<(), BackendError> {
-        let state = read(self.live, &self.deed.subject).await?;
+        let state = read(self.live, &self.deed.subject).await.map_err(unasked)?;
         check(&state, self.subject, self.deed.run)
     }
 
@@ -120,7 +133,7 @@ impl Hand<'_> {
         if self.subject.kind != SubjectKind::K3s || self.deed.class != FaultClass::Broken {
             return Ok(false);
         }
-        Ok(read(self.live, &self.deed.subject).await?.activity == Activity::Activating)
+        Ok(read(self.live, &self.deed.subject).await.map_err(unasked)?.activity == Activity::Activating)
     }
 
     /// Whether its rung is a copy.
@@ -148,6 +161,7 @@ impl Hand<'_> {
     /// Keeps systemd from starting it again, copies, and leaves it so: only a human knows what its data should be. One that
     /// runs is not stopped for that.
     async fn stop_and_copy(&self, paths: &Paths) -> Result<ActReport, BackendError> {
+        unchanged(paths, self.deed)?;
         self.stop(false).await?;
         self.carry_out_rung(paths, COPY_LIMIT).await.map_err(begun)
     }
@@ -211,6 +225,7 @@ impl Hand<'_> {
 
     /// Has root carry the rung out.
     async fn rung(&self, paths: &Paths, limit: Duration) -> Result<ActReport, BackendError> {
+        unchanged(paths, self.deed)?;
         self.check().await?;
         self.carry_out_rung(paths, limit).await
     }
@@ -252,6 +267,14 @@ enum Death {
 fn begun(error: BackendError) -> BackendError {
     match error {
         BackendError::Untouched(why) => BackendError::Refused(why),
+        other => other,
+    }
+}
+
+/// What was lost before anything was asked for leaves all untouched.
+fn unasked(error: BackendError) -> BackendError {
+    match error {
+        BackendError::Unreachable { .. } => BackendError::Untouched(error.to_string()),
         other => other,
     }
 }
@@ -304,5 +327,48 @@ fn output(path: &std::path::Path) -> String {
     match read {
         Ok(_) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) => format!("(no output: {error})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::observer::Lost;
+    use super::*;
+    use crate::protocol::types::{BootId, ClusterId, Digest, InvocationId, NodeId};
+
+    fn deed(policy: Digest) -> Deed {
+        let run = Incarnation { boot: BootId([1; 16]), invocation: InvocationId([2; 16]) };
+        let subject = SubjectName::new("tunnel").unwrap();
+        Deed { policy, subject, rung: 0, run, class: FaultClass::Crash, ordered_at: clock::now() }
+    }
+
+    #[test]
+    fn a_rung_of_a_changed_configuration_is_not_carried_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::below(dir.path());
+        std::fs::create_dir_all(paths.config()).unwrap();
+        let text = config::default_node_toml(&ClusterId::new("c").unwrap(), &NodeId::new("n").unwrap());
+        let rung = "[subjects.tunnel]\nkind = \"unit\"\nunit = \"tunnel.service\"\n[[subjects.tunnel.ladder]]\n\
+            action = \"run\"\nargv = [\"/bin/echo\", \"done\"]\nlimit = \"1m\"\n";
+        let write = |rung: &str| std::fs::write(paths.node_toml(), format!("{text}\n{rung}")).unwrap();
+        write(rung);
+        let decided = deed(config::load(&paths).unwrap().policy.digest);
+        unchanged(&paths, &decided).unwrap();
+        for other in [rung.replace("done", "more"), "this is no configuration".into()] {
+            write(&other);
+            assert!(matches!(unchanged(&paths, &decided), Err(BackendError::Untouched(_))), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_order_that_nobody_looked_at_leaves_all_untouched() {
+        let subject = SubjectName::new("tunnel").unwrap();
+        let run = deed(Digest([0; 32])).run;
+        let order = Order { subject, run, check: Box::new(|_| Ok(())), job: Job::Restart };
+        let (answer, mut queued) = oneshot::channel();
+        Ask::Order(order, answer).turn_away(&Lost::Late);
+        assert!(matches!(queued.try_recv(), Ok(Err(BackendError::Untouched(_)))));
+        assert!(matches!(unasked(gone()), BackendError::Untouched(_)));
+        assert!(matches!(unasked(BackendError::Refused("no".into())), BackendError::Refused(_)), "a refusal stays one");
     }
 }

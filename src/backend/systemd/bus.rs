@@ -68,16 +68,19 @@ pub(super) async fn manager(connection: &Connection) -> zbus::Result<ManagerProx
     ManagerProxy::builder(connection).cache_properties(CacheProperties::No).build().await
 }
 
-/// The little of a unit that shows whether all its signals have come: two small questions, asked at once.
+/// The little of a unit that shows whether all its signals have come: three small questions, asked at once.
 pub(super) async fn glance(connection: Connection, path: String, unit: String) -> Result<Glance, Lost> {
     let (properties, manager) = tokio::try_join!(of_unit(&connection, path), manager(&connection))?;
     let run = async { Ok::<_, Lost>(properties.get(UNIT.try_into()?, "InvocationID").await?) };
+    // systemd before 256 freezes and thaws without a signal (systemd #31115), and before 246 not at all.
+    let freezer = async { Ok::<_, Lost>(properties.get(UNIT.try_into()?, "FreezerState").await.ok()) };
     let names = [unit.as_str()];
     let listed = async { Ok::<_, Lost>(manager.list_units_by_names(&names).await?) };
-    let (run, listed) = tokio::try_join!(run, listed)?;
+    let (run, freezer, listed) = tokio::try_join!(run, freezer, listed)?;
     let invocation = Vec::<u8>::try_from(run).ok().and_then(|run| InvocationId::from_slice(&run)).unwrap_or_default();
     let (_, _, _, active_state, sub_state, _, _, job, ..) = listed.into_iter().next().ok_or(Lost::NoUnit(unit))?;
-    Ok(Glance { invocation, active_state, sub_state, job })
+    let freezer_state = freezer.and_then(|state| String::try_from(state).ok()).unwrap_or_default();
+    Ok(Glance { invocation, active_state, sub_state, job, freezer_state })
 }
 
 async fn of_unit(connection: &Connection, path: String) -> zbus::Result<PropertiesProxy<'static>> {

@@ -58,6 +58,8 @@ pub(super) struct Glance {
     pub(super) sub_state: String,
     /// Its job's number; 0: none.
     pub(super) job: u32,
+    /// `running`, `frozen`, or on the way; empty where systemd has no freezer.
+    pub(super) freezer_state: String,
 }
 
 /// The two clocks of a node at one moment: systemd stamps with the monotonic one.
@@ -147,8 +149,8 @@ impl Facts {
 
     /// Whether PID 1 says the same in passing: then no signal is missing.
     pub(super) fn agrees(&self, glance: &Glance) -> bool {
-        (self.invocation(), &self.active_state, &self.sub_state, self.job)
-            == (glance.invocation, &glance.active_state, &glance.sub_state, glance.job)
+        (self.invocation(), &self.active_state, &self.sub_state, self.job, &self.freezer_state)
+            == (glance.invocation, &glance.active_state, &glance.sub_state, glance.job, &glance.freezer_state)
     }
 
     /// Whether it has a running main process or could have one soon.
@@ -170,6 +172,11 @@ impl Facts {
         matches!(self.active_state.as_str(), "active" | "activating" | "reloading" | "deactivating")
     }
 
+    /// Whether the operator froze it, or is about to.
+    pub(super) fn is_frozen(&self) -> bool {
+        !matches!(self.freezer_state.as_str(), "" | "running")
+    }
+
     /// Everything that rules need. `None` when systemd has said nothing that makes sense.
     pub(super) fn state(&self, memory: Memory, boot: BootId, clocks: Clocks) -> Option<UnitState> {
         let invocation = self.invocation();
@@ -188,7 +195,7 @@ impl Facts {
             enablement: self.enablement(),
             job_pending: self.job != 0 || memory.rung_runs,
             stop_requested: self.job == 0 && !refused && (remembered(memory.stopped) || self.was_stopped()),
-            frozen: !matches!(self.freezer_state.as_str(), "" | "running"),
+            frozen: self.is_frozen(),
             active_since: (activity == Activity::Active && self.active_enter_at != 0)
                 .then(|| clocks.boot_time(self.active_enter_at)),
             began_at: (matches!(activity, Activity::Active | Activity::Activating) && self.inactive_exit_at != 0)

@@ -1,7 +1,7 @@
 //! One connection to the bus: what systemd says of the configured units, as it says it.
 //!
 //! Rules implemented here:
-//! * Nothing is polled. Units are read once, then followed by `PropertiesChanged`, `JobNew` and `JobRemoved`; a reload or a
+//! * Nothing is polled but a frozen unit, of whose thaw systemd before 256 says nothing. Units are read once, then followed by `PropertiesChanged`, `JobNew` and `JobRemoved`; a reload or a
 //!   change of unit files makes everything be read again.
 //! * A signal counts only when systemd itself sent it ([`signals`]).
 //! * The answer to a question counts after every signal that came before it ([`Observer::attend`], [`ask`]).
@@ -18,7 +18,7 @@ use crate::backend::BackendEvent;
 use crate::clock;
 use crate::grpc::limits::Sparing;
 use crate::protocol::evidence::UnitState;
-use crate::protocol::types::{BootId, SubjectName};
+use crate::protocol::types::{BootId, SubjectName, Timestamp};
 pub(super) use ask::{Ask, Job, Order};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -30,6 +30,9 @@ use zbus::{Connection, MessageStream};
 
 /// Signals that may wait while something else is done.
 const QUEUE: usize = 4096;
+
+/// How often a frozen unit is read.
+const THAW_LOOK: Duration = Duration::from_secs(5);
 
 /// What others may do while a connection stands.
 #[derive(Clone, Debug)]
@@ -67,6 +70,8 @@ pub(super) struct Observer {
     /// Objects of rungs: whose they are.
     rungs: BTreeMap<String, (SubjectName, bool)>,
     reloading: bool,
+    /// When frozen units were read last.
+    thaw_looked_at: Timestamp,
     /// What others made systemd's signals look like.
     forged: Sparing,
     /// A job of `shutdown.target` came or went: a shutdown may have begun, or been called off.
@@ -120,6 +125,7 @@ impl Observer {
             units: BTreeMap::new(),
             rungs: BTreeMap::new(),
             reloading: false,
+            thaw_looked_at: clock::monotonic(),
             forged: Sparing::default(),
             ask_whether_stopping: true,
             stopping: false,
@@ -158,13 +164,14 @@ impl Observer {
         loop {
             self.ask_whether_stopping().await?;
             self.tell().await?;
-            let settles = self.settles();
+            let (settles, thaws) = (self.settles(), self.thaws());
             tokio::select! {
                 // Whatever anybody sends, the own questions come first: their answers come after the signals before them.
                 biased;
                 () = self.events.closed() => return Err(Lost::Unheard),
                 Some(ask) = asks.recv() => self.answer(ask).await?,
                 path = after(settles) => self.form(&path),
+                () = wait(thaws) => self.look_for_a_thaw().await?,
                 message = self.stream.next() => {
                     let message = message.ok_or(Lost::Closed)??;
                     if self.take(&message)? {
@@ -260,6 +267,22 @@ impl Observer {
         open.min().map(|(left, path)| (left + Duration::from_millis(1), path.clone()))
     }
 
+    /// In how long frozen units are to be read again; `None` without one.
+    fn thaws(&self) -> Option<Duration> {
+        let any = self.units.values().any(|watched| watched.facts.is_frozen());
+        any.then(|| THAW_LOOK.saturating_sub(clock::monotonic().saturating_since(self.thaw_looked_at)))
+    }
+
+    /// Reads every frozen unit.
+    async fn look_for_a_thaw(&mut self) -> Result<(), Lost> {
+        self.thaw_looked_at = clock::monotonic();
+        let frozen = self.units.iter().filter(|(_, watched)| watched.facts.is_frozen());
+        for path in frozen.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
+            self.read(&path).await?;
+        }
+        Ok(())
+    }
+
     /// Forms a unit's state, and tells of it when it is another than before.
     fn form(&mut self, path: &str) {
         let clocks = Clocks { boot: clock::now(), monotonic: clock::monotonic() };
@@ -277,7 +300,15 @@ impl Observer {
 
 /// The object, after its time; never without one.
 async fn after(settles: Option<(Duration, String)>) -> String {
-    let Some((left, path)) = settles else { return std::future::pending().await };
-    tokio::time::sleep(left).await;
-    path
+    let (left, path) = settles.unzip();
+    wait(left).await;
+    path.unwrap_or_default()
+}
+
+/// Waits; for ever without a time.
+async fn wait(left: Option<Duration>) {
+    match left {
+        Some(left) => tokio::time::sleep(left).await,
+        None => std::future::pending().await,
+    }
 }

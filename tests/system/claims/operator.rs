@@ -10,6 +10,7 @@ use zeta_bft::clock;
 super::claims! {
     what_the_operator_stopped_disabled_masked_or_took_away_is_left_alone,
     what_was_disabled_and_hangs_is_not_killed,
+    what_the_operator_froze_is_left_alone_though_no_signal_tells,
     what_only_looks_like_a_stop_is_left_alone,
     a_stop_during_an_episode_ends_it,
     a_stop_that_races_a_repair_wins_but_inside_the_window,
@@ -63,6 +64,27 @@ fn what_was_disabled_and_hangs_is_not_killed(stage: &'static Stage) -> Result<()
     assert!(node.receipts().is_empty(), "{:?}", node.history());
     // Enabled again, it is watched again.
     node.ask(&["systemctl", "enable", "zeta-vera.service"]);
+    node.await_replaced("zeta-vera.service", &vera);
+    Ok(())
+}
+
+/// systemd before 256 sends no signal when it freezes or thaws a unit; its wrapper answers nobody meanwhile.
+fn what_the_operator_froze_is_left_alone_though_no_signal_tells(stage: &'static Stage) -> Result<(), Unfit> {
+    let node = Node::healthy_with(stage, &Config::acting())?;
+    let vera = node.unit("zeta-vera.service");
+    node.ask(&["systemctl", "freeze", "zeta-vera.service"]);
+    node.await_state("vera", "operator");
+    node.holds_for(WATCH, "it stays frozen", || {
+        node.unit("zeta-vera.service").run() == vera.run()
+            && node.ask(&["systemctl", "show", "-P", "FreezerState", "zeta-vera.service"]) == "frozen"
+    });
+    node.ask(&["systemctl", "thaw", "zeta-vera.service"]);
+    node.await_state("vera", "healthy");
+    assert_eq!(node.unit("zeta-vera.service").run(), vera.run());
+    // It was silent, so it was accused; the last look is what saw it.
+    assert!(node.history().iter().all(|entry| entry["outcome"] == "aborted"), "{:?}", node.history());
+    // What hangs by itself is another matter.
+    node.signal("zeta-vera.service", "STOP");
     node.await_replaced("zeta-vera.service", &vera);
     Ok(())
 }

@@ -2,6 +2,8 @@
 //!
 //! A look is a glance ([`bus::glance`]): what it says of run, state and job shows that no signal is missing. Where it
 //! contradicts them, all is read anew.
+//!
+//! Until a job is sent, nothing was begun: what is lost before, a slow PID 1 or the bus itself, leaves the unit untouched.
 
 use super::super::bus;
 use super::super::proxy::FAIL;
@@ -10,7 +12,7 @@ use super::{Lost, Observer};
 use crate::backend::{BackendError, BackendEvent};
 use crate::clock;
 use crate::protocol::evidence::UnitState;
-use crate::protocol::types::{Incarnation, SubjectName};
+use crate::protocol::types::{Incarnation, SubjectName, Timestamp};
 use tokio::sync::oneshot;
 
 /// How often a reading is made anew that a change overtook; then what was signalled counts.
@@ -46,6 +48,17 @@ impl std::fmt::Debug for Order {
     }
 }
 
+/// An order whose last look allowed it.
+struct Allowed {
+    /// The unit's object.
+    path: String,
+    unit: String,
+    run: Incarnation,
+    job: Job,
+    /// When the look began.
+    began: Timestamp,
+}
+
 /// What is to be done with a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Job {
@@ -62,10 +75,17 @@ impl Observer {
                 let looked = self.look(&subject).await?;
                 let _ = answer.send(looked.map(|(_, state)| state));
             }
-            Ask::Order(order, answer) => {
-                let ordered = self.order(order).await?;
-                let _ = answer.send(ordered);
-            }
+            Ask::Order(order, answer) => match self.last_look(order).await {
+                Ok(Ok(allowed)) => {
+                    let ordered = self.order(allowed).await?;
+                    let _ = answer.send(ordered);
+                }
+                Ok(Err(refused)) => drop(answer.send(Err(refused))),
+                Err(lost) => {
+                    let _ = answer.send(Err(unlooked(&lost)));
+                    return Err(lost);
+                }
+            },
             Ask::Job(path, answer) => match self.ended_jobs.iter().find(|(job, _)| *job == path) {
                 Some((_, result)) => drop(answer.send(result.clone())),
                 None => {
@@ -115,7 +135,7 @@ impl Observer {
     }
 
     /// Reads all of a unit.
-    async fn read(&mut self, path: &str) -> Result<(), Lost> {
+    pub(super) async fn read(&mut self, path: &str) -> Result<(), Lost> {
         // Two calls make one reading: a change between them would leave it half of one moment and half of another.
         for _ in 0..READINGS {
             let before = self.units.get(path).map(|watched| watched.signals);
@@ -128,11 +148,8 @@ impl Observer {
         Ok(())
     }
 
-    /// The last look and the job, with nothing between them but what has come in from the bus meanwhile.
-    ///
-    /// PID 1 offers no compare-and-swap. A stop that begins after the look, and ends before PID 1 takes our job, is seen when
-    /// its signals come in before the answer to ours: then the unit is stopped again, and the operator has the last word.
-    async fn order(&mut self, order: Order) -> Result<Result<String, BackendError>, Lost> {
+    /// Whether the unit, read now, is still what the order is for. Whatever is lost here, nothing was begun.
+    async fn last_look(&mut self, order: Order) -> Result<Result<Allowed, BackendError>, Lost> {
         let Order { subject, run, check, job } = order;
         let found = self.units.iter().find(|(_, watched)| watched.subject == subject);
         let Some((path, unit)) = found.map(|(path, watched)| (path.clone(), watched.unit.clone())) else {
@@ -148,9 +165,16 @@ impl Observer {
             return Ok(Err(BackendError::Untouched("the system is going down".into())));
         }
         let unseen = || BackendError::Untouched(format!("systemd does not say how {unit} is"));
-        if let Err(refused) = looked.ok_or_else(unseen).and_then(|state| check(&state)) {
-            return Ok(Err(refused));
-        }
+        let looked = looked.ok_or_else(unseen).and_then(|state| check(&state));
+        Ok(looked.map(|()| Allowed { path, unit, run, job, began }))
+    }
+
+    /// The job, with nothing between it and the last look but what has come in from the bus meanwhile.
+    ///
+    /// PID 1 offers no compare-and-swap. A stop that begins after the look, and ends before PID 1 takes our job, is seen when
+    /// its signals come in before the answer to ours: then the unit is stopped again, and the operator has the last word.
+    async fn order(&mut self, allowed: Allowed) -> Result<Result<String, BackendError>, Lost> {
+        let Allowed { path, unit, run, job, began } = allowed;
         let manager = self.manager.clone();
         if job == Job::ResetAndRestart
             && let Err(error) = self.attend(manager.reset_failed_unit(&unit)).await?
@@ -177,6 +201,19 @@ impl Observer {
         }
         Ok(Ok(queued))
     }
+}
+
+impl Ask {
+    /// Tells whoever asked that nobody looked, let alone acted. A reader hears it by the answer that never comes.
+    pub(in super::super) fn turn_away(self, lost: &Lost) {
+        if let Self::Order(_, answer) = self {
+            let _ = answer.send(Err(unlooked(lost)));
+        }
+    }
+}
+
+fn unlooked(lost: &Lost) -> BackendError {
+    BackendError::Untouched(format!("the last look was not answered: {lost}"))
 }
 
 /// What PID 1 answered to a job that it did not queue. Only its own word, or the bus's that it may not be asked, says that
