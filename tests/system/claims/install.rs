@@ -66,7 +66,7 @@ fn an_upgrade_that_breaks_one_agent_leaves_the_others_and_the_former_build_bring
     let node = Node::healthy_with(stage, &Config::acting())?;
     let agents = PERSONAS.map(|persona| format!("zeta-bft-agent@{persona}.service"));
     let runs = || agents.each_ref().map(|agent| node.unit(agent).run().to_owned());
-    let upgrade = || node.exec_within(PATIENCE, &["/var/lib/dpkg/info/zeta-bft.postinst", "configure", "0.0.1"]);
+    let upgrade = || node.exec_within(PATIENCE * 3, &["/var/lib/dpkg/info/zeta-bft.postinst", "configure", "0.0.1"]);
     let before = runs();
     let build = "#!/bin/sh\n[ \"$1\" != agent ] || exit 1\nexec /usr/lib/zeta-bft.former \"$@\"\n";
     node.sh(&format!(

@@ -75,7 +75,7 @@ fn what_keeps_the_api_server_from_starting_stands_in_its_journal(stage: &'static
         // systemd tries again, and it ends by the same.
         let moment = kube.moment();
         kube.await_line("k3s.service", &moment, words);
-        assert_eq!(kube.unit("k3s.service").get("Result"), "exit-code");
+        kube.await_until("PID 1 tells of its end", || kube.unit("k3s.service").get("Result") == "exit-code");
         kube.sh("systemctl stop k3s.service; systemctl reset-failed k3s.service");
     };
     kube.restart_after("1s");

@@ -245,8 +245,10 @@ fn a_k3s_with_a_dead_datastore_or_a_refusing_preflight_is_left_alone(stage: &'st
 fn a_port_of_k3s_that_somebody_else_holds_is_for_a_human(stage: &'static Stage) -> Result<(), Unfit> {
     let kube = with(stage, "")?;
     // k3s runs, elsewhere; who is silent on its port is somebody else.
-    kube.listen_on(16443);
+    kube.ask(&["systemctl", "stop", K3S]);
+    kube.await_state("k3s", "operator");
     kube.squat_silently();
+    kube.listen_on(16443);
     let run = kube.unit(K3S).run().to_owned();
     kube.await_row("stranger", "UNKNOWN");
     kube.await_page("wants_human");
@@ -273,6 +275,8 @@ fn a_k3s_that_eats_the_node_is_repaired_and_what_fails_elsewhere_too_is_left_alo
         ["otto", "lior", "vera"].map(|persona| kube.starts(&format!("zeta-bft-agent@{persona}.service"))).into();
     kube.eat_everything(20);
     kube.holds_for(WATCH * 2, "nobody is accused", || kube.receipts().is_empty());
+    // Under this load nobody is to race systemd.
+    kube.restart_after("30s");
     let old = kube.unit(K3S);
     kube.signal(K3S, "KILL");
     kube.await_replaced(K3S, &old);
@@ -299,8 +303,9 @@ fn a_k3s_that_eats_the_node_is_repaired_and_what_fails_elsewhere_too_is_left_alo
     Ok(())
 }
 
-/// What k3s' own install script writes for an agent, with a sleeper in its place. The kubelet is its part.
-const AGENT: &str = "[Install]\nWantedBy=multi-user.target\n[Service]\nKillMode=process\nRestart=always\nRestartSec=5s\n\
+/// What k3s' own install script writes for an agent, with a sleeper in its place, and a wait that no busy machine takes for the
+/// repair. The kubelet is its part.
+const AGENT: &str = "[Install]\nWantedBy=multi-user.target\n[Service]\nKillMode=process\nRestart=always\nRestartSec=30s\n\
     ExecStartPre=/bin/sh -c 'mkdir -p /run/starts; echo 1 >>/run/starts/%n; systemctl start --no-block kubelet.socket'\n\
     ExecStart=/bin/sleep infinity\n";
 

@@ -19,6 +19,8 @@ const TOOLS: [(&str, &str); 7] = [
 ];
 /// In cgroup, namespace and folder names of a run.
 const NAME: &str = "zeta-bft-lab";
+/// A machine that has just been set up may still be installing something itself.
+const WAIT_FOR_LOCK: &str = "DPkg::Lock::Timeout=300";
 
 /// One run: machines come from here.
 #[derive(Debug)]
@@ -155,11 +157,22 @@ fn install_tools() -> Result<(), Unfit> {
     eprintln!("system tests: installing {}", missing.join(", "));
     let limit = Duration::from_secs(300);
     // Lists that are there may do, and a broken foreign source must not keep us from trying.
-    let install =
-        [&["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-qy", "--no-install-recommends"], &*missing]
-            .concat();
+    let install = [
+        &[
+            "env",
+            "DEBIAN_FRONTEND=noninteractive",
+            "apt-get",
+            "-o",
+            WAIT_FOR_LOCK,
+            "install",
+            "-qy",
+            "--no-install-recommends",
+        ],
+        &*missing,
+    ]
+    .concat();
     fetch(limit, &install).or_else(|_| {
-        let _ = run(limit, &["apt-get", "update", "-q"]);
+        let _ = run(limit, &["apt-get", "-o", WAIT_FOR_LOCK, "update", "-q"]);
         fetch(limit, &install[2..])
     })
 }
