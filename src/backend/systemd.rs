@@ -8,6 +8,7 @@
 mod act;
 mod bus;
 pub mod deed;
+mod door;
 mod facts;
 mod observer;
 mod pages;

@@ -1,10 +1,13 @@
 //! The connection to the system bus, and what is asked of it.
 
+use super::door::{BUS, Door};
 use super::facts::{Facts, Glance};
 use super::observer::Lost;
 use super::proxy::{ManagerProxy, SERVICE, SYSTEMD, UNIT};
 use crate::protocol::types::InvocationId;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::net::UnixStream;
 use zbus::fdo::{DBusProxy, PropertiesProxy};
 use zbus::message::Type;
 use zbus::proxy::CacheProperties;
@@ -15,9 +18,16 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// What is started when the system goes down.
 pub(super) const SHUTDOWN: &str = "shutdown.target";
 
-/// A connection of its own to the system bus, on which no call waits for ever.
-pub(super) async fn connect() -> Result<Connection, Lost> {
-    let building = zbus::connection::Builder::system().method_timeout(ANSWER_LIMIT).build();
+/// Where every Linux has it.
+const SOCKET: &str = "/run/dbus/system_bus_socket";
+
+/// A connection of its own to the system bus, on which no call waits for ever. What comes in passes the [`Door`]; `systemd` is to
+/// be set once its unique name is known.
+pub(super) async fn connect(systemd: Arc<OnceLock<String>>) -> Result<Connection, Lost> {
+    let building = async {
+        let stream = UnixStream::connect(SOCKET).await.map_err(zbus::Error::from)?;
+        zbus::connection::Builder::socket(Door::new(stream, systemd)).method_timeout(ANSWER_LIMIT).build().await
+    };
     Ok(tokio::time::timeout(ANSWER_LIMIT, building).await.map_err(|_| Lost::Late)??)
 }
 
@@ -28,7 +38,7 @@ pub(super) async fn bus(connection: &Connection) -> zbus::Result<DBusProxy<'stat
 
 /// Asks the bus for what concerns all units. Gives back the unique name that systemd has now.
 pub(super) async fn follow_systemd(bus: &DBusProxy<'_>) -> Result<String, Lost> {
-    let owner_changed = signals().sender("org.freedesktop.DBus").member("NameOwnerChanged").arg(0, SYSTEMD);
+    let owner_changed = signals().sender(BUS).member("NameOwnerChanged").arg(0, SYSTEMD);
     bus.add_match_rule(owner_changed.build()?).await?;
     for member in ["Reloading", "UnitFilesChanged"] {
         bus.add_match_rule(signals().sender(SYSTEMD).member(member).build()?).await?;

@@ -3,7 +3,7 @@
 //! Rules implemented here:
 //! * Nothing is polled but a frozen unit, of whose thaw systemd before 256 says nothing. Units are read once, then followed by `PropertiesChanged`, `JobNew` and `JobRemoved`; a reload or a
 //!   change of unit files makes everything be read again.
-//! * A signal counts only when systemd itself sent it ([`signals`]).
+//! * A signal counts only when systemd itself sent it ([`super::door`], [`signals`]).
 //! * The answer to a question counts after every signal that came before it ([`Observer::attend`], [`ask`]).
 //! * While the bus or systemd is away or reloads, every unit is unseen.
 
@@ -16,13 +16,13 @@ use super::proxy::ManagerProxy;
 use super::watched::Watched;
 use crate::backend::BackendEvent;
 use crate::clock;
-use crate::grpc::limits::Sparing;
 use crate::protocol::evidence::UnitState;
 use crate::protocol::types::{BootId, SubjectName, Timestamp};
 pub(super) use ask::{Ask, Job, Order};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::num::NonZeroUsize;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::StreamExt as _;
@@ -40,7 +40,7 @@ pub(super) struct Live {
     pub(super) connection: Connection,
     pub(super) asks: mpsc::Sender<Ask>,
     /// Every configured unit's object.
-    pub(super) units: std::sync::Arc<BTreeMap<String, SubjectName>>,
+    pub(super) units: Arc<BTreeMap<String, SubjectName>>,
     /// The newest state of every unit.
     pub(super) states: watch::Receiver<BTreeMap<SubjectName, Option<UnitState>>>,
 }
@@ -72,8 +72,6 @@ pub(super) struct Observer {
     reloading: bool,
     /// When frozen units were read last.
     thaw_looked_at: Timestamp,
-    /// What others made systemd's signals look like.
-    forged: Sparing,
     /// A job of `shutdown.target` came or went: a shutdown may have begun, or been called off.
     ask_whether_stopping: bool,
     /// The whole system goes down.
@@ -115,7 +113,8 @@ impl Observer {
         asks: mpsc::Sender<Ask>,
         events: mpsc::Sender<BackendEvent>,
     ) -> Result<(Self, Live), Lost> {
-        let connection = bus::connect().await?;
+        let systemd = Arc::new(OnceLock::new());
+        let connection = bus::connect(Arc::clone(&systemd)).await?;
         let mut stream = MessageStream::from(&connection);
         stream.set_max_queued(NonZeroUsize::new(QUEUE).unwrap_or(NonZeroUsize::MIN));
         let calls = bus::bus(&connection).await?;
@@ -126,7 +125,6 @@ impl Observer {
             rungs: BTreeMap::new(),
             reloading: false,
             thaw_looked_at: clock::monotonic(),
-            forged: Sparing::default(),
             ask_whether_stopping: true,
             stopping: false,
             ended_jobs: VecDeque::new(),
@@ -140,6 +138,7 @@ impl Observer {
         };
         // First the rules, then the readings: no change falls between.
         observer.owner = bus::follow_systemd(&calls).await?;
+        let _ = systemd.set(observer.owner.clone());
         let manager = observer.manager.clone();
         manager.subscribe().await?;
         for wanted in wanted {
@@ -155,7 +154,7 @@ impl Observer {
         }
         observer.fetch_all().await?;
         let units = observer.units.iter().map(|(path, watched)| (path.clone(), watched.subject.clone())).collect();
-        let live = Live { connection, asks, units: std::sync::Arc::new(units), states: observer.states.subscribe() };
+        let live = Live { connection, asks, units: Arc::new(units), states: observer.states.subscribe() };
         Ok((observer, live))
     }
 

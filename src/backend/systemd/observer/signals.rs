@@ -6,10 +6,10 @@
 //!   is never half of one moment and half of another.
 
 use super::super::bus;
+use super::super::door::BUS;
 use super::super::facts::Facts;
 use super::super::proxy::{SYSTEMD, UNIT};
 use super::{Lost, Observer};
-use crate::clock;
 use std::collections::BTreeMap;
 use zbus::message::Type;
 use zbus::{Message, Variant};
@@ -26,17 +26,12 @@ impl Observer {
         let header = message.header();
         let sender = header.sender().map(|name| name.as_str()).unwrap_or_default();
         let member = header.member().map(|name| name.as_str()).unwrap_or_default();
-        if sender == "org.freedesktop.DBus" && member == "NameOwnerChanged" {
+        if sender == BUS && member == "NameOwnerChanged" {
             let body = message.body();
             let (name, _, _): (&str, &str, &str) = body.deserialize()?;
             return if name == SYSTEMD { Err(Lost::OwnerChanged) } else { Ok(false) };
         }
         if sender != self.owner {
-            if sender != "org.freedesktop.DBus"
-                && let Some(unsaid) = self.forged.say(clock::now())
-            {
-                tracing::warn!(sender, member, unsaid, "a signal that systemd did not send");
-            }
             return Ok(false);
         }
         let path = header.path().map(|path| path.to_string());
