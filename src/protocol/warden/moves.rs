@@ -11,7 +11,7 @@ use crate::protocol::evidence::{Activity, Attestation, FaultClass, Remedy, UnitR
 use crate::protocol::ladder::BudgetSpent;
 use crate::protocol::policy::{Action, Consent, Mode, RungPolicy, SubjectKind};
 use crate::protocol::statement::{Outcome, StatementCodec};
-use crate::protocol::types::{Rung, SubjectName, VendorId};
+use crate::protocol::types::{Rung, SubjectName, Timestamp, VendorId};
 use crate::protocol::view::HeldBy;
 use crate::protocol::vote_keeper::{Ballot, Tally};
 use std::collections::BTreeSet;
@@ -97,12 +97,13 @@ impl<C: StatementCodec> Warden<C> {
                     return Some(Move::NextRung("crashed_while_settling"));
                 }
                 let due = now >= *until;
-                // A tick that ended tells at once; whatever else was broken gets its whole time.
+                // A tick that ended tells at once; whatever else was broken gets its whole time. But a rung that starts no new
+                // process leaves the same one broken until then, for all who have not heard yet that the rung has ended.
                 let told =
                     due || (*class == FaultClass::Broken && matches!(subject.policy.kind, SubjectKind::Wrapper(_)));
                 if told && self.says_up(subject, *class) {
                     Some(Move::Recover("recovered"))
-                } else if told && self.says_not_helped(subject, *class) {
+                } else if told && self.says_not_helped(subject, *class, subject.since + self.word_ttl()) {
                     Some(Move::NextRung("not_helped"))
                 } else {
                     due.then(|| {
@@ -122,7 +123,7 @@ impl<C: StatementCodec> Warden<C> {
                     Some(Move::NextRung("crashed_while_settling"))
                 } else if self.says_up(subject, *class) {
                     Some(Move::Recover("recovered"))
-                } else if self.says_not_helped(subject, *class) {
+                } else if self.says_not_helped(subject, *class, Timestamp::ZERO) {
                     Some(Move::NextRung("not_helped"))
                 } else if now < *until {
                     None
@@ -347,14 +348,21 @@ impl<C: StatementCodec> Warden<C> {
     }
 
     /// Whether a quorum says that a repair for `class` did not help: it still does not run and answer, or, where its work
-    /// was BROKEN, that still is. Only equal classes add up.
-    fn says_not_helped(&self, subject: &Subject, class: FaultClass) -> bool {
+    /// was BROKEN, that still is. Only equal classes add up, and of BROKEN only what was observed from `from` on.
+    fn says_not_helped(&self, subject: &Subject, class: FaultClass, from: Timestamp) -> bool {
+        let says = |class, from| self.says_down_since(subject, class, from);
         let unanswering = [FaultClass::Crash, FaultClass::Hang];
-        self.says_down(subject, class) || unanswering.iter().any(|class| self.says_down(subject, *class))
+        unanswering.iter().any(|class| says(*class, Timestamp::ZERO)) || says(class, from)
     }
 
     pub(super) fn says_down(&self, subject: &Subject, class: FaultClass) -> bool {
-        let down = subject.vendors_saying(self.now, self.word_ttl(), |word| word.repairable_fault() == Some(class));
+        self.says_down_since(subject, class, Timestamp::ZERO)
+    }
+
+    fn says_down_since(&self, subject: &Subject, class: FaultClass, from: Timestamp) -> bool {
+        let down = subject.vendors_saying(self.now, self.word_ttl(), |word| {
+            word.repairable_fault() == Some(class) && word.observed_at >= from
+        });
         down.len() >= self.roster.q()
     }
 

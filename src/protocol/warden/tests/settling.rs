@@ -37,6 +37,23 @@ fn what_crashes_while_nobody_can_confirm_it_is_repaired_at_once() {
     assert_eq!(bench.acts.len(), 2);
 }
 
+/// A rung that puts a program back starts no new process: until its voters hear that it has ended, they say what they saw last.
+#[test]
+fn what_was_on_its_way_when_a_rung_ended_does_not_say_that_it_was_in_vain() {
+    let mut bench = Bench::new();
+    for _ in 0..2 {
+        for voter in ["lior", "vera"] {
+            bench.vote(voter, "otto", FaultClass::Broken);
+        }
+    }
+    assert_eq!((bench.state("otto"), bench.acts.len()), (StateName::Settling, 1));
+    bench.pass_saying(500 * MS, &[("otto", FaultClass::Broken)]);
+    assert_eq!(bench.state("otto"), StateName::Settling);
+    // A tick that failed after it is told again and again.
+    bench.pass_saying(S, &[("otto", FaultClass::Broken)]);
+    assert_eq!((bench.state("otto"), bench.acts.len()), (StateName::Suspect, 1));
+}
+
 #[test]
 fn what_stays_broken_climbs_its_ladder_and_ends_held_with_a_page() {
     let mut bench = Bench::new();
