@@ -60,8 +60,9 @@ fn after_ctrl_c_no_child_is_left_and_the_next_up_goes_on_with_journal_and_budget
 fn a_rung_ends_with_the_up_that_began_it() {
     let folder = Folder::new();
     let (page, rung) = (folder.file("page-pids"), folder.file("rung-pids"));
-    let lingers =
-        |pids: &str| format!("setsid -f sh -c 'echo $$ >> {pids}; exec sleep 1000'; echo $$ >> {pids}; sleep 1000");
+    let lingers = |pids: &str| {
+        format!("setsid -f sh -c 'echo $$ >> {pids}; exec sleep 1000'; sleep 1000 & echo $! >> {pids}; wait")
+    };
     let config = Config::default().with(&format!(
         "[page]\ncommand = [\"/bin/sh\", \"-c\", \"{}\"]\nlimit = \"10m\"\n\
          [[personas.vera.ladder]]\naction = \"page\"\n[[personas.vera.ladder]]\naction = \"restart\"\n\
@@ -69,15 +70,15 @@ fn a_rung_ends_with_the_up_that_began_it() {
         lingers(&page),
         lingers(&rung)
     ));
-    let node = folder.up(&config, &["--drill"]);
+    let mut node = folder.up(&config, &["--drill"]);
     kill(node.pid("vera"), Signal::KILL);
     node.wait_until(PATIENCE, "a human is called", || pids_in(&page).len() >= 2);
     kill(node.pid("lior"), Signal::KILL);
     node.wait_until(PATIENCE, "the rung runs", || pids_in(&rung).len() >= 2);
-    let (_, folder) = node.stop(Signal::KILL);
+    node.kill_up();
     let running = || [&page, &rung].into_iter().flat_map(|file| pids_in(file)).filter(|pid| is_alive(*pid));
     let ended = comes_true(PATIENCE, &mut || running().count() == 0);
     running().for_each(|pid| kill(pid, Signal::KILL));
     assert!(ended, "a rung or a page outlived its `up`");
-    assert!(comes_true(PATIENCE, &mut || processes_naming(folder.path()).is_empty()), "nothing else is left");
+    assert!(comes_true(PATIENCE, &mut || processes_naming(node.path()).is_empty()), "nothing else is left");
 }

@@ -304,6 +304,17 @@ impl Node {
         (status, self.folder)
     }
 
+    /// Its folder: whatever it started names it, or did when it began.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// `up` dies. What it leaves behind is left to itself until the node is dropped.
+    pub fn kill_up(&mut self) {
+        kill(self.up.pid(), Signal::KILL);
+        self.up.end(PATIENCE).expect("`up` ends");
+    }
+
     /// What `up` and its children said on stderr so far.
     pub fn log(&self) -> String {
         self.up.log()
