@@ -103,7 +103,9 @@ fn broken_work_is_observed_again_before_anything_is_done() {
     let again = [challenged.clone(), vec![Move::Spread]].concat();
     let acted = [again.clone(), vec![vera(Lie::Approve(otto(), Failing)), Move::Sync, Move::Reread(otto())]].concat();
     let in_vain = [acted.clone(), vec![Move::Act(otto(), Deed::InVain), Move::Spread, Move::Sync]].concat();
-    scope.starts = vec![failing, challenged, again, acted, in_vain];
+    // Beyond the moments in which a word may still be of before the repair's end.
+    let later = [in_vain.clone(), vec![Move::Tick, Move::Spread, Move::Tick, Move::Spread]].concat();
+    scope.starts = vec![failing, challenged, again, acted, in_vain, later];
     scope.left = Left { harms: 1, mends: 1, lies: 2, replays: 0, crashes: 0, orders: 0, ticks: 1, calms: 1 };
     scope.moves = 3;
     scope.reaches =
